@@ -1,0 +1,25 @@
+/* Rank-aware log on stderr: what a person reads while a run goes on. Rank 0 speaks for all; an error is one line.
+ * No MPI is needed: a program that never calls lt_log_set_rank() is rank 0. All functions are local and
+ * thread-safe.
+ */
+#ifndef LT_COMM_LOG_H
+#define LT_COMM_LOG_H
+
+/* Says which rank this process is; only rank 0 prints information and warnings. */
+void lt_log_set_rank(int rank);
+
+/* One line of information, rank 0 only. A newline is added. */
+__attribute__((format(printf, 1, 2))) void lt_log_info(const char *format, ...);
+
+/* One line `lazytrain: warning: ...`, rank 0 only. */
+__attribute__((format(printf, 1, 2))) void lt_log_warning(const char *format, ...);
+
+/* One line `lazytrain: error: MESSAGE`, from whichever rank calls it; control characters are written as \xNN, so
+ * that the line stays one line whatever a file name holds. */
+void lt_log_error(const char *message);
+
+/* Keeps a progress line at the foot of a terminal: `line` replaces the one before it, other output goes above it.
+ * With `line` NULL the progress line is ended. Rank 0 only. */
+void lt_log_progress(const char *line);
+
+#endif

@@ -1,0 +1,52 @@
+/* A dataset: numbered samples of T + 1 tokens (inputs and shifted targets) out of files, behind one interface, a
+ * file a format. Opening validates every file (headers, sizes); reading checks every id against the vocabulary.
+ *
+ *   data/shard.c   `.bin` token shards, both versions (contracts.md, "Token shards")
+ *   data/text.c    plain text as bytes: all text files of a source form one stream, in natural order, each document
+ *                  followed by the end-of-document id 256; sample k is tokens [kT, kT+T] of that stream
+ *
+ * Local: nothing here knows other ranks. Reading is thread-safe.
+ */
+#ifndef LT_DATA_DATASET_H
+#define LT_DATA_DATASET_H
+
+#include "comm/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* The token ids of the bytes tokenizer: 0..255 are the bytes, then the end of a document. */
+enum { LT_BYTES_END_OF_DOCUMENT = 256, LT_BYTES_VOCABULARY = 257 };
+
+typedef struct lt_dataset_options {
+    const char *const *patterns; /* globs, folders or files; natural order of names over all of them */
+    int pattern_count;
+    const char *key;       /* the config key they came from, for messages: "data.train" */
+    const char *tokenizer; /* NULL (shards only) or "bytes" */
+    int64_t sequence_length;
+    int64_t vocabulary;
+} lt_dataset_options;
+
+typedef struct lt_dataset lt_dataset;
+
+/* LT_BAD_INPUT with file, what was found and expected. The caller closes it. */
+lt_status lt_dataset_open(const lt_dataset_options *options, lt_dataset **dataset);
+void lt_dataset_close(lt_dataset *dataset);
+
+int64_t lt_dataset_samples(const lt_dataset *dataset);
+int64_t lt_dataset_tokens(const lt_dataset *dataset);
+int64_t lt_dataset_files(const lt_dataset *dataset);
+
+/* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary (file
+ * and offset named); LT_IO: the file shrank, vanished or cannot be read. */
+lt_status lt_dataset_read(const lt_dataset *dataset, int64_t index, int32_t *tokens);
+
+/* Prints what a person wants to know of one shard or text file: format, tokens, range of ids, first tokens. With
+ * `verify` the whole file is read and every id counted against `vocabulary` (0: the largest id is only reported). */
+lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FILE *out);
+
+/* Whether `path` starts like a `.bin` shard (either magic). */
+bool lt_shard_recognise(const char *path);
+
+#endif

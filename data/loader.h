@@ -1,0 +1,54 @@
+/* Background prefetch of micro-batches. A thread reads ahead of the trainer, in the order of data/order.h, the items
+ * that this rank computes:
+ *
+ *   step s = first_step, first_step + 1, ...; micro-batch m = first_micro_batch ... + micro_batches - 1;
+ *   row b of it is item g = (s - 1) * global_batch + m * micro_batch + b
+ *
+ * and stops after last_step. Memory is sized once at start.
+ */
+#ifndef LT_DATA_LOADER_H
+#define LT_DATA_LOADER_H
+
+#include "data/dataset.h"
+#include "data/order.h"
+
+typedef struct lt_loader_options {
+    const lt_dataset *dataset; /* outlives the loader */
+    lt_order order;
+    int64_t sequence_length, global_batch, micro_batch;
+    int64_t first_micro_batch, micro_batches; /* of every step, on this rank */
+    int64_t first_step, last_step;
+    int queue_depth;        /* micro-batches read ahead; at least 1 */
+    bool document_mask;     /* fill document_starts */
+    int64_t document_token; /* with document_mask */
+    bool document_token_first;
+} lt_loader_options;
+
+/* One micro-batch, row-major [micro_batch, T], owned by the loader, valid until the next lt_loader_next(). */
+typedef struct lt_batch {
+    int64_t step, micro_batch_index; /* m, of the global batch */
+    const int32_t *inputs;           /* [micro_batch, T] */
+    const int32_t *targets;          /* [micro_batch, T] */
+    const int32_t *document_starts;  /* [micro_batch, T]: index in its row of the first token of each token's
+                                        document; NULL without document_mask */
+    double wait_ms;                  /* how long the caller waited for it */
+} lt_batch;
+
+typedef struct lt_loader lt_loader;
+
+lt_status lt_loader_start(const lt_loader_options *options, lt_loader **loader);
+
+/* The next micro-batch, or the error that the reading thread met there (the statuses of lt_dataset_read). */
+lt_status lt_loader_next(lt_loader *loader, lt_batch *batch);
+
+/* Stops the thread at once and frees. */
+void lt_loader_stop(lt_loader *loader);
+
+/* Bytes that a loader with these options takes. */
+int64_t lt_loader_bytes(const lt_loader_options *options);
+
+/* document_starts of one row of T tokens: with `token_first` the token opens a document, else it ends one. */
+void lt_document_starts(const int32_t *tokens, int64_t sequence_length, int64_t document_token, bool token_first,
+                        int32_t *starts);
+
+#endif

@@ -1,0 +1,58 @@
+/* The parameter registry: every trained tensor of a model, by the name that the authors' published checkpoints give
+ * it, with its shape (as in PyTorch, [out, in]) and where it lies in the one flat array that holds all parameters.
+ * Gradients and both AdamW moments are arrays of the same layout. Order: embedding, layers, final norm, head;
+ * q, k, v of a layer are neighbours, and so are gate and up, so that each group is one matrix product.
+ */
+#ifndef LT_MODEL_REGISTRY_H
+#define LT_MODEL_REGISTRY_H
+
+#include "comm/status.h"
+#include "model/shape.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* How tensor parallelism cuts a parameter. */
+typedef enum lt_split {
+    LT_SPLIT_NONE,    /* replicated */
+    LT_SPLIT_ROWS,    /* over the first dimension: vocabulary, heads, ffn */
+    LT_SPLIT_COLUMNS, /* over the second dimension: o_proj, down_proj */
+} lt_split;
+
+/* How its initial values are drawn. */
+typedef enum lt_init {
+    LT_INIT_ONE,    /* norms */
+    LT_INIT_NORMAL, /* N(0, std) */
+    LT_INIT_VALUE,  /* tau: the constant std holds */
+} lt_init;
+
+typedef struct lt_parameter {
+    char name[96];
+    int dimensions; /* 1 or 2 */
+    int64_t shape[2];
+    int64_t offset, count; /* in the flat array, in elements */
+    lt_split split;
+    lt_init init;
+    double init_value; /* std of LT_INIT_NORMAL, the constant of LT_INIT_VALUE */
+    bool decays;       /* weight decay applies: matrices only */
+    bool lazy;         /* tau or distance bias: rate times lazy_lr_multiplier, frozen by freeze_lazy_after */
+} lt_parameter;
+
+typedef struct lt_registry {
+    int count;
+    int64_t elements; /* of the flat array */
+    lt_parameter *parameters;
+} lt_registry;
+
+/* Lists the parameters of `shape`. LT_IO without memory. Local. */
+lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry);
+void lt_registry_destroy(lt_registry *registry);
+
+/* The parameter called `name`, or NULL. */
+const lt_parameter *lt_registry_find(const lt_registry *registry, const char *name);
+
+/* Draws the initial values of `parameter` into `values` [count] with a counter generator keyed by (seed, name,
+ * element): the same whatever the layout. */
+void lt_parameter_initialise(const lt_parameter *parameter, uint64_t seed, float *values);
+
+#endif

@@ -1,0 +1,127 @@
+/* The config: one struct, filled from one table (trainer/config_table.c) that also validates, documents and resolves
+ * it (contracts.md, "Config"). Numbers are range-checked, unknown keys name the nearest known one, and a value of a
+ * capability that this version lacks is refused plainly. No MPI here: rank 0 parses and shares the resolved YAML.
+ */
+#ifndef LT_TRAINER_CONFIG_H
+#define LT_TRAINER_CONFIG_H
+
+#include "comm/status.h"
+#include "model/shape.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { LT_MAX_SOURCES = 64 };
+
+/* One entry of data.train or data.validation. */
+typedef struct lt_config_source {
+    char *path;    /* glob, folder or file */
+    char *name;    /* of a validation set in a map; else NULL */
+    double weight; /* of a mixture; 0 where the list gives none */
+} lt_config_source;
+
+typedef struct lt_config_sources {
+    int count;
+    lt_config_source item[LT_MAX_SOURCES];
+} lt_config_sources;
+
+typedef struct lt_config {
+    struct {
+        int64_t vocab_size, hidden_size, num_layers, num_heads, num_kv_heads, intermediate_size;
+        double rope_theta, norm_eps, init_std;
+        bool tie_embeddings;
+        struct {
+            char *kind; /* lazy, softmax */
+            int64_t bias_length;
+            double bias_init_std, tau_init;
+        } attention;
+    } model;
+    struct {
+        lt_config_sources train, validation;
+        int64_t seq_len;
+        bool shuffle;
+        int64_t seed;
+        char *tokenizer; /* NULL: none; "bytes" */
+        bool document_mask;
+        int64_t document_token;
+        char *document_token_position; /* first, last */
+        char *cache_dir;
+        int64_t cache_bytes;
+        char *text_key, *separator;
+        struct {
+            int64_t min_int_score, min_chars, max_chars; /* -1: none */
+            char *language;
+        } filter;
+    } data;
+    struct {
+        double lr, betas[2], eps, weight_decay, grad_clip, lazy_lr_multiplier;
+        int64_t freeze_lazy_after; /* -1: never */
+    } optimizer;
+    struct {
+        char *kind; /* cosine, wsd, constant */
+        int64_t warmup_steps, decay_steps;
+        double min_lr_ratio;
+    } schedule;
+    struct {
+        int64_t steps, global_batch, micro_batch, seed;
+        char *device; /* auto, cpu */
+        int64_t threads; /* 0: the rank's share of cores */
+        char *recompute;
+        int64_t eval_every, eval_batches;
+        double stall_timeout_s, max_minutes; /* max_minutes 0: none */
+        char *nonfinite;                     /* stop, skip */
+        int64_t max_skips;
+    } train;
+    struct {
+        int64_t tensor, zero, lanes; /* lanes 0 before it is resolved */
+        char *reduction, *backend;
+    } parallel;
+    struct {
+        char *dir;
+        int64_t every, keep, keep_every;
+        bool async;
+    } checkpoint;
+    struct {
+        char *dir;
+        int64_t every, diagnostics_every;
+        bool tensorboard;
+    } log;
+} lt_config;
+
+/* Sets every key to its default, and forgets which keys were set. */
+void lt_config_init(lt_config *config);
+void lt_config_free(lt_config *config);
+
+/* What is given beside the file: `KEY.PATH=VALUE` texts in order; the last one wins. */
+typedef struct lt_config_overrides {
+    const char *const *text;
+    int count;
+} lt_config_overrides;
+
+/* Reads `path`, applies `overrides`, checks every key, resolves what depends on other keys (num_kv_heads,
+ * schedule.decay_steps, parallel.lanes, log.dir, ...) and checks combinations that need no other file or rank.
+ * `kept` (NULL: none) is the config text of the checkpoint that the run resumes from: schedule.* and parallel.lanes
+ * that are unset here take its values. LT_BAD_INPUT: file, line, key, found, expected. */
+lt_status lt_config_load(const char *path, const lt_config_overrides *overrides, const char *kept,
+                         lt_config *config);
+
+/* Parses a resolved config (the text of lt_config_print). `origin` names it in messages. */
+lt_status lt_config_parse(const char *yaml, const char *origin, lt_config *config);
+
+/* The resolved config as YAML, every key, in the table's order. malloc'ed; NULL without memory. */
+char *lt_config_print(const lt_config *config);
+
+/* Whether `resumed` may continue a run made with `saved`: every key that differs is free, or in `allowed`
+ * (KEYs of --allow; a prefix such as "optimizer" allows its keys). LT_BAD_INPUT names the first key that may not
+ * change, both values and what to do. Free changes that change bits are collected in `note` [size] for one line. */
+lt_status lt_config_check_resume(const lt_config *saved, const lt_config *resumed, const char *const *allowed,
+                                 int allowed_count, char *note, size_t size);
+
+/* The table as help text: key, default, meaning. */
+void lt_config_help(FILE *out);
+
+/* The model's shape as the config says it. */
+lt_model_shape lt_config_model_shape(const lt_config *config);
+
+#endif

@@ -1,0 +1,45 @@
+/* `log.dir/metrics.jsonl`: one JSON object a line (contracts.md, "Metrics"). Rank 0 only; local. */
+#ifndef LT_TRAINER_METRICS_H
+#define LT_TRAINER_METRICS_H
+
+#include "comm/status.h"
+
+#include <stdint.h>
+
+/* What diagnostic steps add: means over layers and heads, and per layer. Arrays of `layers` values, owned by the
+ * caller; NULL arrays are left out. */
+typedef struct lt_metrics_diagnostics {
+    double sparsity; /* share of visible weights that are exactly 0 */
+    double sink;     /* mean weight on the first visible token, rows with more than one visible key */
+    double sink_heads; /* share of heads whose sink is over 0.3 */
+    double mass;     /* mean sum of a row's weights */
+    double tau_mean;
+    double live_tiles; /* share of visited tiles with a weight above 0 */
+    int64_t layers;
+    const double *layer_sparsity, *layer_sink, *layer_mass, *layer_tau;
+} lt_metrics_diagnostics;
+
+typedef struct lt_metrics_step {
+    int64_t step, tokens;
+    double loss, learning_rate, gradient_norm;
+    double step_ms, tokens_per_s, tokens_per_s_per_rank;
+    double data_wait_ms, comm_wait_ms; /* maximum over ranks */
+    int64_t slowest_rank;
+    double flops_utilisation;
+    const lt_metrics_diagnostics *diagnostics; /* NULL on other steps */
+} lt_metrics_step;
+
+typedef struct lt_metrics lt_metrics;
+
+/* Opens the file for appending after dropping every line past `last_step` and a torn last line, by writing aside and
+ * renaming. `last_step` 0 with an existing file of an older run empties it. LT_BAD_INPUT: cannot be written. */
+lt_status lt_metrics_open(const char *directory, int64_t last_step, lt_metrics **metrics);
+
+lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *values);
+lt_status lt_metrics_write_validation(lt_metrics *metrics, int64_t step, const char *name, double loss);
+
+/* fsync: before a checkpoint is published. */
+lt_status lt_metrics_sync(lt_metrics *metrics);
+void lt_metrics_close(lt_metrics *metrics);
+
+#endif
