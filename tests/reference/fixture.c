@@ -1,0 +1,273 @@
+#include "tests/reference/fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- host memory
+ * -------------------------------------------------------------------------------------------- */
+
+static void **allocations;
+static size_t allocation_count, allocation_capacity;
+
+void *test_alloc(int64_t count, size_t size) {
+    if (allocation_count == allocation_capacity) {
+        allocation_capacity = allocation_capacity == 0 ? 64 : 2 * allocation_capacity;
+        void **grown = realloc(allocations, allocation_capacity * sizeof *grown);
+        if (grown == NULL) abort();
+        allocations = grown;
+    }
+    void *memory = calloc(count > 0 ? (size_t)count : 1, size);
+    if (memory == NULL) abort();
+    allocations[allocation_count++] = memory;
+    return memory;
+}
+
+int test_free_all(void **state) {
+    (void)state;
+    for (size_t i = 0; i < allocation_count; i++) free(allocations[i]);
+    free(allocations);
+    allocations = NULL;
+    allocation_count = allocation_capacity = 0;
+    return 0;
+}
+
+/* ---- inputs
+ * ------------------------------------------------------------------------------------------------- */
+
+static uint64_t next(test_random *random) {
+    uint64_t x = random->state += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+double test_uniform(test_random *random) {
+    return ((double)(next(random) >> 11) + 0.5) * 0x1p-53;
+}
+
+double test_normal(test_random *random) {
+    double radius = sqrt(-2.0 * log(test_uniform(random)));
+    return radius * cos(6.283185307179586 * test_uniform(random));
+}
+
+int64_t test_below(test_random *random, int64_t limit) {
+    return (int64_t)(next(random) % (uint64_t)limit);
+}
+
+float *test_floats(test_random *random, int64_t count, double mean, double std) {
+    float *values = TEST_NEW(float, count);
+    for (int64_t i = 0; i < count; i++) values[i] = (float)(mean + std * test_normal(random));
+    return values;
+}
+
+int32_t *test_tokens(test_random *random, int64_t count, int64_t vocabulary) {
+    int32_t *tokens = TEST_NEW(int32_t, count);
+    for (int64_t i = 0; i < count; i++) tokens[i] = (int32_t)test_below(random, vocabulary);
+    return tokens;
+}
+
+double *test_widen(const float *values, int64_t count) {
+    double *wide = TEST_NEW(double, count);
+    for (int64_t i = 0; i < count; i++) wide[i] = (double)values[i];
+    return wide;
+}
+
+void test_document_starts(const int *boundaries, int64_t first, int64_t length, int32_t *starts) {
+    for (int64_t i = 0; i < length; i++) {
+        starts[i] = 0;
+        for (const int *b = boundaries; *b != 0; b++)
+            if (*b <= first + i) starts[i] = *b;
+    }
+}
+
+/* ---- comparison
+ * --------------------------------------------------------------------------------------------- */
+
+void test_close_doubles(const char *what, const double *got, const double *expected, int64_t count,
+                        double tolerance, double floor) {
+    double scale = floor, worst = -1.0;
+    int64_t where = 0;
+    for (int64_t i = 0; i < count; i++) scale = fmax(scale, fabs(expected[i]));
+    for (int64_t i = 0; i < count; i++) {
+        double error = fabs(got[i] - expected[i]);
+        if (isnan(error)) error = INFINITY;
+        if (error > worst) {
+            worst = error;
+            where = i;
+        }
+    }
+    if (getenv("TEST_SHOW_ERRORS") != NULL)
+        fprintf(stderr, "  %-24s error %.2e of %.2e\n", what, scale > 0.0 ? worst / scale : worst, tolerance);
+    if (worst > tolerance * scale)
+        fail_msg("%s[%lld of %lld]: got %.9g, expected %.9g: off by %.3g, allowed %.3g", what,
+                 (long long)where, (long long)count, got[where], expected[where], worst, tolerance * scale);
+}
+
+void test_close(const char *what, const float *got, const double *expected, int64_t count, double tolerance,
+                double floor) {
+    test_close_doubles(what, test_widen(got, count), expected, count, tolerance, floor);
+}
+
+/* ---- devices
+ * ------------------------------------------------------------------------------------------------ */
+
+const char *const TEST_INSTRUCTION_SETS[] = {"avx512", "avx2", "sse2", "generic", NULL};
+
+#ifdef __SANITIZE_ADDRESS__
+enum { GUARD_ELEMENTS = 0 };
+#else
+enum { GUARD_ELEMENTS = 3 };
+#endif
+enum { GUARD_BYTE = 0xa5 };
+
+lt_device *test_open_device(const char *instruction_set, int threads) {
+    lt_device *device = NULL;
+    setenv("LAZYTRAIN_ISA", instruction_set, 1);
+    lt_status status = lt_cpu_device_create(threads, &device);
+    unsetenv("LAZYTRAIN_ISA");
+    if (status == LT_BAD_INPUT) return NULL;
+    if (status != LT_OK)
+        fail_msg("device of %s with %d threads: %s", instruction_set, threads, lt_error_message());
+    assert_string_equal(device->instruction_set, instruction_set);
+    assert_int_equal(device->threads, threads);
+    return device;
+}
+
+static lt_mem place(test_arena *arena, lt_type type, int64_t count, const void *values) {
+    assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
+    size_t element = lt_type_bytes(type), bytes = (size_t)(count + 2 * GUARD_ELEMENTS) * element;
+    lt_mem whole;
+    assert_int_equal(arena->device->ops->allocate(arena->device, bytes, &whole), LT_OK);
+    unsigned char *content = malloc(bytes > 0 ? bytes : 1);
+    if (content == NULL) abort();
+    memset(content, GUARD_BYTE, bytes);
+    memcpy(content + GUARD_ELEMENTS * element, values, (size_t)count * element);
+    whole.type = LT_BYTES;
+    arena->device->ops->upload(arena->device, whole, content, (int64_t)bytes);
+    free(content);
+    lt_mem inner = lt_at((lt_mem){whole.address, type}, GUARD_ELEMENTS);
+    arena->buffers[arena->count].whole = whole;
+    arena->buffers[arena->count].inner = inner;
+    arena->buffers[arena->count].bytes = bytes;
+    arena->buffers[arena->count++].inner_bytes = (size_t)count * element;
+    return inner;
+}
+
+lt_mem test_float_buffer(test_arena *arena, const float *values, int64_t count) {
+    if (values == NULL) {
+        float *unset = TEST_NEW(float, count);
+        for (int64_t i = 0; i < count; i++) unset[i] = NAN;
+        values = unset;
+    }
+    return place(arena, LT_FLOAT32, count, values);
+}
+
+lt_mem test_double_buffer(test_arena *arena, const double *values, int64_t count) {
+    if (values == NULL) {
+        double *unset = TEST_NEW(double, count);
+        for (int64_t i = 0; i < count; i++) unset[i] = (double)NAN;
+        values = unset;
+    }
+    return place(arena, LT_FLOAT64, count, values);
+}
+
+lt_mem test_integer_buffer(test_arena *arena, const int32_t *values, int64_t count) {
+    return place(arena, LT_INT32, count, values != NULL ? values : TEST_NEW(int32_t, count));
+}
+
+/* Kept 64-byte aligned, as allocate() gives it: what lies there is the device's own affair. */
+lt_mem test_byte_buffer(test_arena *arena, size_t bytes) {
+    lt_mem mem;
+    assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
+    assert_int_equal(arena->device->ops->allocate(arena->device, bytes, &mem), LT_OK);
+    mem.type = LT_BYTES;
+    arena->buffers[arena->count].whole = arena->buffers[arena->count].inner = mem;
+    arena->buffers[arena->count].bytes = arena->buffers[arena->count].inner_bytes = bytes;
+    arena->count++;
+    return mem;
+}
+
+static void read_into(test_arena *arena, void *to, lt_mem from, int64_t count) {
+    lt_status status = arena->device->ops->download(arena->device, to, from, count);
+    if (status != LT_OK) fail_msg("download: %s", lt_error_message());
+    size_t bytes = (size_t)count * lt_type_bytes(from.type);
+    if (arena->record_bytes + bytes > arena->record_capacity) {
+        arena->record_capacity = 2 * (arena->record_bytes + bytes);
+        unsigned char *grown = realloc(arena->record, arena->record_capacity);
+        if (grown == NULL) abort();
+        arena->record = grown;
+    }
+    memcpy(arena->record + arena->record_bytes, to, bytes);
+    arena->record_bytes += bytes;
+}
+
+float *test_read_floats(test_arena *arena, lt_mem from, int64_t count) {
+    float *values = TEST_NEW(float, count);
+    read_into(arena, values, from, count);
+    return values;
+}
+
+double *test_read_doubles(test_arena *arena, lt_mem from, int64_t count) {
+    double *values = TEST_NEW(double, count);
+    read_into(arena, values, from, count);
+    return values;
+}
+
+void test_reserve(test_arena *arena, const lt_attention *attention, int64_t rows, int64_t hidden) {
+    const lt_attention small = {
+        .batch = 1, .query_length = 1, .key_length = 1, .heads = 1, .key_heads = 1, .head_size = 2};
+    size_t bytes = arena->device->ops->scratch_bytes(arena->device, attention != NULL ? attention : &small,
+                                                     rows, hidden);
+    assert_int_equal(arena->device->ops->reserve(arena->device, bytes), LT_OK);
+}
+
+static void check_guards(test_arena *arena, int buffer) {
+    size_t bytes = arena->buffers[buffer].bytes;
+    if (bytes == arena->buffers[buffer].inner_bytes) return;
+    unsigned char *content = TEST_NEW(unsigned char, (int64_t)bytes);
+    lt_mem whole = arena->buffers[buffer].whole;
+    assert_int_equal(arena->device->ops->download(arena->device, content, whole, (int64_t)bytes), LT_OK);
+    size_t first = (size_t)(arena->buffers[buffer].inner.address - whole.address);
+    for (size_t i = 0; i < bytes; i++) {
+        if (i == first) i += arena->buffers[buffer].inner_bytes;
+        if (i < bytes && content[i] != GUARD_BYTE)
+            fail_msg("buffer %d (%zu bytes) was written %s its bounds", buffer,
+                     arena->buffers[buffer].inner_bytes, i < first ? "before" : "after");
+    }
+}
+
+static void close_arena(test_arena *arena) {
+    for (int i = 0; i < arena->count; i++) {
+        check_guards(arena, i);
+        arena->device->ops->release(arena->device, arena->buffers[i].whole, arena->buffers[i].bytes);
+    }
+    arena->device->ops->destroy(arena->device);
+}
+
+void test_every_device(test_body body, const void *context) {
+    int devices = 0;
+    for (const char *const *set = TEST_INSTRUCTION_SETS; *set != NULL; set++) {
+        unsigned char *one_thread = NULL;
+        size_t bytes = 0;
+        for (int threads = 1; threads <= 3; threads++) {
+            test_arena arena = {.device = test_open_device(*set, threads)};
+            if (arena.device == NULL) break;
+            devices++;
+            if (getenv("TEST_SHOW_ERRORS") != NULL) fprintf(stderr, " %s, %d threads\n", *set, threads);
+            body(&arena, context);
+            close_arena(&arena);
+            if (threads == 1) {
+                one_thread = arena.record;
+                bytes = arena.record_bytes;
+                continue;
+            }
+            if (bytes != arena.record_bytes || (bytes > 0 && memcmp(one_thread, arena.record, bytes) != 0))
+                fail_msg("%s: %d threads give other bits than one", *set, threads);
+            free(arena.record);
+        }
+        free(one_thread);
+    }
+    assert_true(devices > 0);
+}
