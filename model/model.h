@@ -1,7 +1,8 @@
 /* One model on one device: parameters, activations, gradients, optimiser, in memory that is planned once.
  *
- * No MPI, HDF5 or YAML is needed to build or use it. All functions are local. A model made for training serves
- * micro-batches of up to `micro_batch` rows of `sequence_length` tokens; nothing is allocated after creation.
+ * No MPI, HDF5 or YAML is needed to build or use it. All functions are local. A model made for training
+ * serves micro-batches of up to `micro_batch` rows of `sequence_length` tokens; nothing is allocated after
+ * creation.
  */
 #ifndef LT_MODEL_MODEL_H
 #define LT_MODEL_MODEL_H
@@ -28,8 +29,8 @@ typedef struct lt_model lt_model;
 /* Plans without allocating. */
 lt_memory_plan lt_model_plan(const lt_model_options *options, lt_device *device);
 
-/* Allocates and zeroes everything. LT_IO with the amount asked for where memory is missing. The device outlives the
- * model. Parameters are zero until lt_model_initialise() or lt_model_put(). */
+/* Allocates and zeroes everything. LT_IO with the amount asked for where memory is missing. The device
+ * outlives the model. Parameters are zero until lt_model_initialise() or lt_model_put(). */
 lt_status lt_model_create(const lt_model_options *options, lt_device *device, lt_model **model);
 void lt_model_destroy(lt_model *model);
 
@@ -39,13 +40,18 @@ const lt_registry *lt_model_registry(const lt_model *model);
 lt_status lt_model_initialise(lt_model *model, uint64_t seed);
 
 /* The arrays that a tensor can be read from or written to. */
-typedef enum lt_array { LT_ARRAY_PARAMETERS, LT_ARRAY_FIRST_MOMENT, LT_ARRAY_SECOND_MOMENT, LT_ARRAY_GRADIENTS } lt_array;
+typedef enum lt_array {
+    LT_ARRAY_PARAMETERS,
+    LT_ARRAY_FIRST_MOMENT,
+    LT_ARRAY_SECOND_MOMENT,
+    LT_ARRAY_GRADIENTS
+} lt_array;
 
 /* Elements [first, first + count) of a parameter (GRADIENTS: of gradient buffer 0), to or from the host. */
-lt_status lt_model_get(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first, int64_t count,
-                       float *values);
-lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first, int64_t count,
-                       const float *values);
+lt_status lt_model_get(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
+                       int64_t count, float *values);
+lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
+                       int64_t count, const float *values);
 
 /* One micro-batch on the host, row-major [rows, T]. */
 typedef struct lt_tokens {
@@ -54,9 +60,10 @@ typedef struct lt_tokens {
     const int32_t *document_starts; /* NULL: no document mask */
 } lt_tokens;
 
-/* Forward and backward of one micro-batch. Gradients of loss_sum * scale are added to gradient buffer `buffer`
- * (`first`: they replace what is there). The loss sums of the rows (nats, over T targets each) go to loss slots
- * `slot`, `slot` + 1, ... */
+/* Forward and backward of one micro-batch. Gradients of loss_sum * scale are added to gradient buffer
+ * `buffer`
+ * (`first`: they replace what is there). The loss sums of the rows (nats, over T targets each) go to loss
+ * slots `slot`, `slot` + 1, ... */
 void lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double scale, int buffer, bool first,
                                int64_t slot);
 
@@ -69,7 +76,8 @@ lt_mem lt_model_gradients(lt_model *model);
 /* Waits, and copies `count` loss sums to `sums`. */
 lt_status lt_model_losses(lt_model *model, int64_t count, double *sums);
 
-/* Sum of squares of each parameter's gradient in buffer 0, `sums` [registry count], in a fixed order. Waits. */
+/* Sum of squares of each parameter's gradient in buffer 0, `sums` [registry count], in a fixed order. Waits.
+ */
 lt_status lt_model_gradient_squares(lt_model *model, double *sums);
 
 typedef struct lt_update {
@@ -86,7 +94,8 @@ void lt_model_update(lt_model *model, const lt_update *update);
 /* Forward only: loss sums of the rows to `sums` [rows]. Waits. */
 lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *sums);
 
-/* Attention statistics of a forward pass over `tokens`, added to `statistics` [layers, heads, LT_STATISTICS]. */
+/* Attention statistics of a forward pass over `tokens`, added to `statistics` [layers, heads, LT_STATISTICS].
+ */
 lt_status lt_model_statistics(lt_model *model, const lt_tokens *tokens, double *statistics);
 
 /* Decoding with a key and value cache. */
@@ -96,11 +105,12 @@ typedef struct lt_decoder lt_decoder;
 lt_status lt_decoder_create(lt_model *model, int64_t capacity, lt_decoder **decoder);
 void lt_decoder_destroy(lt_decoder *decoder);
 
-/* Appends `count` tokens and gives the logits [vocabulary] after the last one. LT_BAD_INPUT beyond the capacity. */
+/* Appends `count` tokens and gives the logits [vocabulary] after the last one. LT_BAD_INPUT beyond the
+ * capacity. */
 lt_status lt_decoder_append(lt_decoder *decoder, const int32_t *tokens, int64_t count, float *logits);
 
-/* Floating-point operations of forward and backward for one token (contracts.md, "Metrics"): 6 N, the head in N and
- * the embedding not, plus 6 products of causal attention. */
+/* Floating-point operations of forward and backward for one token (contracts.md, "Metrics"): 6 N, the head in
+ * N and the embedding not, plus 6 products of causal attention. */
 double lt_model_flops_per_token(const lt_model_shape *shape, int64_t sequence_length);
 
 #endif

@@ -1,13 +1,13 @@
 /* What a device must do: the table of operations that the model is written in.
  *
- * Memory on a device is an lt_mem, which the host never dereferences. Operations are queued on the device's one
- * ordered stream; they cannot fail on their own, a device reports its errors from synchronise() and download(). The
- * model reads results only at the end of a step. Shapes are row-major; "rows" are tokens of a micro-batch. An
- * operation marked `+=` adds to its output, others overwrite it. Every operation gives the same bits for the same
- * inputs, whatever the number of threads.
+ * Memory on a device is an lt_mem, which the host never dereferences. Operations are queued on the device's
+ * one ordered stream; they cannot fail on their own, a device reports its errors from synchronise() and
+ * download(). The model reads results only at the end of a step. Shapes are row-major; "rows" are tokens of a
+ * micro-batch. An operation marked `+=` adds to its output, others overwrite it. Every operation gives the
+ * same bits for the same inputs, whatever the number of threads.
  *
- * Element types: activations and weights have the device's compute type (float32 on a CPU); norms, tau, biases,
- * gradients, statistics and losses are as written here whatever the compute type.
+ * Element types: activations and weights have the device's compute type (float32 on a CPU); norms, tau,
+ * biases, gradients, statistics and losses are as written here whatever the compute type.
  */
 #ifndef LT_MODEL_OPS_H
 #define LT_MODEL_OPS_H
@@ -38,8 +38,8 @@ static inline lt_mem lt_at(lt_mem mem, int64_t elements) {
 
 static const lt_mem LT_NOWHERE = {NULL, LT_FLOAT32};
 
-/* c [m, n] = a [m, k] b [k, n] (+ c), where a and b are read transposed if they are stored so: a_transposed means
- * that a lies as [k, m]. ld*: elements from one stored row to the next. */
+/* c [m, n] = a [m, k] b [k, n] (+ c), where a and b are read transposed if they are stored so: a_transposed
+ * means that a lies as [k, m]. ld*: elements from one stored row to the next. */
 typedef struct lt_gemm {
     int64_t m, n, k;
     lt_mem a, b, c;
@@ -48,12 +48,13 @@ typedef struct lt_gemm {
     bool accumulate;
 } lt_gemm;
 
-/* Attention of `batch` rows (lazy-attention.md, "Forward"). Query i of Tq stands at position Tk - Tq + i among the
- * Tk keys, so the same operation serves training (Tq = Tk) and decoding with a cache (Tq < Tk). */
+/* Attention of `batch` rows (lazy-attention.md, "Forward"). Query i of Tq stands at position Tk - Tq + i
+ * among the Tk keys, so the same operation serves training (Tq = Tk) and decoding with a cache (Tq < Tk). */
 typedef struct lt_attention {
     int64_t batch, query_length, key_length, heads, key_heads, head_size;
     int64_t bias_length; /* W; 0: no bias and no tau (softmax attention) */
-    lt_mem q, k, v;      /* token t of row b lies at (b * length + t) * stride; heads side by side; already rotated */
+    lt_mem q, k,
+        v; /* token t of row b lies at (b * length + t) * stride; heads side by side; already rotated */
     int64_t query_stride, key_stride;
     lt_mem bias, tau;       /* float32 [heads, W] and [heads]; unused when bias_length is 0 */
     lt_mem document_starts; /* int32 [batch, Tq]: first key each query may see; address NULL: 0 for all */
@@ -62,21 +63,21 @@ typedef struct lt_attention {
 } lt_attention;
 
 typedef struct lt_attention_gradients {
-    lt_mem d_output;         /* [batch * Tq, heads * head_size] */
-    lt_mem d_q, d_k, d_v;    /* strides as q, k, v */
-    lt_mem d_bias, d_tau;    /* += */
+    lt_mem d_output;      /* [batch * Tq, heads * head_size] */
+    lt_mem d_q, d_k, d_v; /* strides as q, k, v */
+    lt_mem d_bias, d_tau; /* += */
 } lt_attention_gradients;
 
 /* Sums over the rows of one head that attention_statistics() gives, as doubles [heads, LT_STATISTICS]. */
 enum {
-    LT_STAT_VISIBLE,       /* visible (query, key) pairs */
-    LT_STAT_ZEROS,         /* of these, weights that are exactly 0 */
-    LT_STAT_MASS,          /* sum of all weights */
-    LT_STAT_ROWS,          /* queries */
-    LT_STAT_SINK,          /* sum of the weight on the first visible key, over queries that see more than one */
-    LT_STAT_SINK_ROWS,     /* these queries */
-    LT_STAT_TILES,         /* tiles with a visible pair */
-    LT_STAT_LIVE_TILES,    /* of these, tiles with a weight above 0 */
+    LT_STAT_VISIBLE,    /* visible (query, key) pairs */
+    LT_STAT_ZEROS,      /* of these, weights that are exactly 0 */
+    LT_STAT_MASS,       /* sum of all weights */
+    LT_STAT_ROWS,       /* queries */
+    LT_STAT_SINK,       /* sum of the weight on the first visible key, over queries that see more than one */
+    LT_STAT_SINK_ROWS,  /* these queries */
+    LT_STAT_TILES,      /* tiles with a visible pair */
+    LT_STAT_LIVE_TILES, /* of these, tiles with a weight above 0 */
     LT_STATISTICS,
 };
 
@@ -98,29 +99,31 @@ typedef struct lt_ops {
     void (*zero)(lt_device *, lt_mem mem, int64_t count);
     lt_status (*synchronise)(lt_device *);
 
-    /* Scratch that the device keeps for itself: reserve() is called once with the largest need of any operation. */
-    size_t (*scratch_bytes)(lt_device *, const lt_attention *, int64_t rows, int64_t hidden);
+    /* Scratch that the device keeps for itself: reserve() is called with the largest need of any operation,
+     * for attention of this shape, matrices of rows x hidden and flat arrays of up to `largest` elements. */
+    size_t (*scratch_bytes)(lt_device *, const lt_attention *, int64_t rows, int64_t hidden, int64_t largest);
     lt_status (*reserve)(lt_device *, size_t bytes);
 
     void (*gemm)(lt_device *, const lt_gemm *);
 
     /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens. */
-    void (*embedding_forward)(lt_device *, lt_mem tokens, lt_mem weight, int64_t rows, int64_t hidden, lt_mem out);
+    void (*embedding_forward)(lt_device *, lt_mem tokens, lt_mem weight, int64_t rows, int64_t hidden,
+                              lt_mem out);
     void (*embedding_backward)(lt_device *, lt_mem tokens, lt_mem d_out, int64_t rows, int64_t hidden,
                                lt_mem d_weight);
 
     /* y = x / rms(x) * weight, rms = sqrt(mean(x^2) + epsilon); x, y [rows, hidden], inverse_rms [rows]. */
-    void (*rmsnorm_forward)(lt_device *, lt_mem x, lt_mem weight, double epsilon, int64_t rows, int64_t hidden,
-                            lt_mem y, lt_mem inverse_rms);
+    void (*rmsnorm_forward)(lt_device *, lt_mem x, lt_mem weight, double epsilon, int64_t rows,
+                            int64_t hidden, lt_mem y, lt_mem inverse_rms);
     /* d_x += and d_weight +=. */
-    void (*rmsnorm_backward)(lt_device *, lt_mem x, lt_mem weight, lt_mem inverse_rms, lt_mem d_y, int64_t rows,
-                             int64_t hidden, lt_mem d_x, lt_mem d_weight);
+    void (*rmsnorm_backward)(lt_device *, lt_mem x, lt_mem weight, lt_mem inverse_rms, lt_mem d_y,
+                             int64_t rows, int64_t hidden, lt_mem d_x, lt_mem d_weight);
 
-    /* Rotates `heads` neighbouring heads of every token in place (rotate-half convention) by the angles of `table`
-     * [positions, head_size]: cos of the first half, then sin. Token t of a row of `length` tokens takes the angles
-     * of position first + t; `inverse` rotates back (the backward pass). */
-    void (*rope)(lt_device *, lt_mem x, int64_t stride, lt_mem table, int64_t rows, int64_t length, int64_t first,
-                 int64_t heads, int64_t head_size, bool inverse);
+    /* Rotates `heads` neighbouring heads of every token in place (rotate-half convention) by the angles of
+     * `table` [positions, head_size]: cos of the first half, then sin. Token t of a row of `length` tokens
+     * takes the angles of position first + t; `inverse` rotates back (the backward pass). */
+    void (*rope)(lt_device *, lt_mem x, int64_t stride, lt_mem table, int64_t rows, int64_t length,
+                 int64_t first, int64_t heads, int64_t head_size, bool inverse);
 
     size_t (*attention_saved_bytes)(lt_device *, const lt_attention *);
     void (*attention_forward)(lt_device *, const lt_attention *);
@@ -129,12 +132,13 @@ typedef struct lt_ops {
 
     /* out [rows, ffn] = silu(gate) * up, gate_up [rows, 2 ffn] with gate first. Backward gives out again. */
     void (*swiglu_forward)(lt_device *, lt_mem gate_up, int64_t rows, int64_t ffn, lt_mem out);
-    void (*swiglu_backward)(lt_device *, lt_mem gate_up, lt_mem d_out, int64_t rows, int64_t ffn, lt_mem d_gate_up,
-                            lt_mem out);
+    void (*swiglu_backward)(lt_device *, lt_mem gate_up, lt_mem d_out, int64_t rows, int64_t ffn,
+                            lt_mem d_gate_up, lt_mem out);
 
-    /* losses [rows] (float64) = -log softmax(logits)[target], and, with `gradient`, logits = gradient * scale. */
-    void (*cross_entropy)(lt_device *, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary, double scale,
-                          bool gradient, lt_mem losses);
+    /* losses [rows] (float64) = -log softmax(logits)[target], and, with `gradient`, logits = gradient *
+     * scale. */
+    void (*cross_entropy)(lt_device *, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
+                          double scale, bool gradient, lt_mem losses);
 
     /* sums [segments] (float64) of `segments` runs of `length` doubles, each summed in order. */
     void (*sum_segments)(lt_device *, lt_mem values, int64_t segments, int64_t length, lt_mem sums);
@@ -158,12 +162,12 @@ struct lt_device {
     const char *blas_kernel;     /* the BLAS's name of the kernel that it chose */
 };
 
-/* A CPU device with `threads` threads, the calling one included. The best instruction set is chosen unless the
- * environment variable LAZYTRAIN_ISA names another built one. LT_BAD_INPUT: that one is unknown here. */
+/* A CPU device with `threads` threads, the calling one included. The best instruction set is chosen unless
+ * the environment variable LAZYTRAIN_ISA names another built one. LT_BAD_INPUT: that one is unknown here. */
 lt_status lt_cpu_device_create(int threads, lt_device **device);
 
-/* Gflop/s of single-threaded sgemm on all threads of a CPU device at once: the peak that utilisation is against.
- * Takes a few hundredths of a second. */
+/* Gflop/s of single-threaded sgemm on all threads of a CPU device at once: the peak that utilisation is
+ * against. Takes a few hundredths of a second. */
 double lt_cpu_device_measure_gflops(lt_device *device);
 
 #endif

@@ -6,7 +6,8 @@
 #include <string.h>
 
 /* Appends one parameter; `layer` < 0 means that the name has no layer in it. */
-static lt_parameter *append(lt_registry *registry, int64_t layer, const char *name, int64_t rows, int64_t columns) {
+static lt_parameter *append(lt_registry *registry, int64_t layer, const char *name, int64_t rows,
+                            int64_t columns) {
     lt_parameter *parameter = &registry->parameters[registry->count++];
     memset(parameter, 0, sizeof *parameter);
     if (layer < 0)
@@ -27,8 +28,8 @@ static void append_norm(lt_registry *registry, int64_t layer, const char *name, 
     parameter->init = LT_INIT_ONE;
 }
 
-static void append_matrix(lt_registry *registry, int64_t layer, const char *name, int64_t rows, int64_t columns,
-                          lt_split split, double std) {
+static void append_matrix(lt_registry *registry, int64_t layer, const char *name, int64_t rows,
+                          int64_t columns, lt_split split, double std) {
     lt_parameter *parameter = append(registry, layer, name, rows, columns);
     parameter->split = split;
     parameter->init = LT_INIT_NORMAL;
@@ -37,7 +38,8 @@ static void append_matrix(lt_registry *registry, int64_t layer, const char *name
 }
 
 static void append_lazy(lt_registry *registry, int64_t layer, const lt_model_shape *shape) {
-    lt_parameter *bias = append(registry, layer, "attn.learnable_bias_diagonals", shape->heads, shape->bias_length);
+    lt_parameter *bias =
+        append(registry, layer, "attn.learnable_bias_diagonals", shape->heads, shape->bias_length);
     bias->split = LT_SPLIT_ROWS;
     bias->init = LT_INIT_NORMAL;
     bias->init_value = shape->bias_init_std;
@@ -51,7 +53,8 @@ static void append_lazy(lt_registry *registry, int64_t layer, const lt_model_sha
 
 lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry) {
     enum { PER_LAYER = 11, OUTSIDE = 3 };
-    int64_t hidden = shape->hidden, ffn = shape->intermediate, key_width = shape->key_heads * lt_head_size(shape);
+    int64_t hidden = shape->hidden, ffn = shape->intermediate,
+            key_width = shape->key_heads * lt_head_size(shape);
     double std = shape->init_std;
     *registry = (lt_registry){0};
     registry->parameters = malloc(sizeof(lt_parameter) * (size_t)(shape->layers * PER_LAYER + OUTSIDE));
@@ -72,7 +75,8 @@ lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry)
         append_matrix(registry, layer, "mlp.down_proj.weight", hidden, ffn, LT_SPLIT_COLUMNS, std);
     }
     append_norm(registry, -1, "model.norm.weight", hidden);
-    if (!shape->tied) append_matrix(registry, -1, "lm_head.weight", shape->vocabulary, hidden, LT_SPLIT_ROWS, std);
+    if (!shape->tied)
+        append_matrix(registry, -1, "lm_head.weight", shape->vocabulary, hidden, LT_SPLIT_ROWS, std);
     return LT_OK;
 }
 

@@ -1,7 +1,8 @@
-/* The parameter registry: every trained tensor of a model, by the name that the authors' published checkpoints give
- * it, with its shape (as in PyTorch, [out, in]) and where it lies in the one flat array that holds all parameters.
- * Gradients and both AdamW moments are arrays of the same layout. Order: embedding, layers, final norm, head;
- * q, k, v of a layer are neighbours, and so are gate and up, so that each group is one matrix product.
+/* The parameter registry: every trained tensor of a model, by the name that the authors' published
+ * checkpoints give it, with its shape (as in PyTorch, [out, in]) and where it lies in the one flat array that
+ * holds all parameters. Gradients and both AdamW moments are arrays of the same layout. Order: embedding,
+ * layers, final norm, head; q, k, v of a layer are neighbours, and so are gate and up, so that each group is
+ * one matrix product.
  */
 #ifndef LT_MODEL_REGISTRY_H
 #define LT_MODEL_REGISTRY_H
@@ -51,8 +52,8 @@ void lt_registry_destroy(lt_registry *registry);
 /* The parameter called `name`, or NULL. */
 const lt_parameter *lt_registry_find(const lt_registry *registry, const char *name);
 
-/* Draws the initial values of `parameter` into `values` [count] with a counter generator keyed by (seed, name,
- * element): the same whatever the layout. */
+/* Draws the initial values of `parameter` into `values` [count] with a counter generator keyed by (seed,
+ * name, element): the same whatever the layout. */
 void lt_parameter_initialise(const lt_parameter *parameter, uint64_t seed, float *values);
 
 #endif

@@ -1,0 +1,125 @@
+/* What a model does with a micro-batch, and the update. */
+#include "model/plan.h"
+
+#include <string.h>
+
+static int64_t rows_of(const lt_model *model, const lt_tokens *tokens) {
+    return tokens->rows * model->options.sequence_length;
+}
+
+static void upload(lt_model *model, const lt_tokens *tokens) {
+    lt_device *device = model->device;
+    const int64_t rows = rows_of(model, tokens);
+    device->ops->upload(device, model->inputs, tokens->inputs, rows);
+    device->ops->upload(device, model->targets, tokens->targets, rows);
+    if (tokens->document_starts != NULL)
+        device->ops->upload(device, model->document_starts, tokens->document_starts, rows);
+}
+
+/* A first micro-batch's matrix products overwrite their gradients; what is only ever added to starts at 0. */
+static void clear_sums(lt_model *model, lt_mem gradients) {
+    const lt_ops *ops = model->device->ops;
+    const lt_model_shape *shape = &model->options.shape;
+    for (int64_t layer = 0; layer < shape->layers; layer++) {
+        const lt_layer_offsets *at = &model->layers[layer];
+        ops->zero(model->device, lt_at(gradients, at->attn_norm), shape->hidden);
+        ops->zero(model->device, lt_at(gradients, at->mlp_norm), shape->hidden);
+        if (shape->bias_length == 0) continue;
+        ops->zero(model->device, lt_at(gradients, at->bias), shape->heads * shape->bias_length);
+        ops->zero(model->device, lt_at(gradients, at->tau), shape->heads);
+    }
+    ops->zero(model->device, lt_at(gradients, model->final_norm), shape->hidden);
+    if (!shape->tied)
+        ops->zero(model->device, lt_at(gradients, model->embedding), shape->vocabulary * shape->hidden);
+}
+
+void lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double scale, int buffer, bool first,
+                               int64_t slot) {
+    const lt_ops *ops = model->device->ops;
+    const bool documents = tokens->document_starts != NULL;
+    const lt_mem gradients = model->gradients[buffer];
+    upload(model, tokens);
+    if (first) clear_sums(model, gradients);
+    lt_forward(model, tokens->rows, documents, LT_NOWHERE);
+    lt_head_loss(model, tokens->rows, scale, &gradients, first);
+    lt_backward(model, tokens->rows, documents, gradients, first);
+    ops->sum_segments(model->device, model->losses, tokens->rows, model->options.sequence_length,
+                      lt_at(model->loss_slots, slot));
+}
+
+void lt_model_add_gradients(lt_model *model, int to, int from) {
+    model->device->ops->add(model->device, model->gradients[to], model->gradients[from],
+                            model->registry.elements);
+}
+
+lt_mem lt_model_gradients(lt_model *model) {
+    return model->gradients[0];
+}
+
+lt_status lt_model_losses(lt_model *model, int64_t count, double *sums) {
+    return model->device->ops->download(model->device, sums, model->loss_slots, count);
+}
+
+lt_status lt_model_gradient_squares(lt_model *model, double *sums) {
+    for (int i = 0; i < model->registry.count; i++) {
+        const lt_parameter *parameter = &model->registry.parameters[i];
+        model->device->ops->sum_squares(model->device, lt_at(model->gradients[0], parameter->offset),
+                                        parameter->count, lt_at(model->squares, i));
+    }
+    return model->device->ops->download(model->device, sums, model->squares, model->registry.count);
+}
+
+/* base^exponent for a whole exponent >= 1, by squaring: the same bits on every C library. */
+static double power(double base, int64_t exponent) {
+    double result = 1;
+    for (; exponent > 0; exponent /= 2, base *= base)
+        if (exponent % 2 == 1) result *= base;
+    return result;
+}
+
+void lt_model_update(lt_model *model, const lt_update *update) {
+    lt_adamw options = {.beta1 = update->beta1,
+                        .beta2 = update->beta2,
+                        .epsilon = update->epsilon,
+                        .bias_correction1 = 1 - power(update->beta1, update->step),
+                        .bias_correction2 = 1 - power(update->beta2, update->step),
+                        .gradient_scale = update->gradient_scale};
+    for (int i = 0; i < model->registry.count; i++) {
+        const lt_parameter *parameter = &model->registry.parameters[i];
+        if (parameter->lazy && update->freeze_lazy) continue;
+        options.learning_rate = parameter->lazy ? update->lazy_learning_rate : update->learning_rate;
+        options.weight_decay = parameter->decays ? update->weight_decay : 0;
+        const int64_t at = parameter->offset;
+        model->device->ops->adamw(model->device, lt_at(model->parameters, at), lt_at(model->gradients[0], at),
+                                  lt_at(model->moment1, at), lt_at(model->moment2, at), parameter->count,
+                                  &options);
+    }
+}
+
+lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *sums) {
+    lt_device *device = model->device;
+    upload(model, tokens);
+    lt_forward(model, tokens->rows, tokens->document_starts != NULL, LT_NOWHERE);
+    lt_head_loss(model, tokens->rows, 0, NULL, false);
+    device->ops->sum_segments(device, model->losses, tokens->rows, model->options.sequence_length,
+                              model->row_sums);
+    return device->ops->download(device, sums, model->row_sums, tokens->rows);
+}
+
+lt_status lt_model_statistics(lt_model *model, const lt_tokens *tokens, double *statistics) {
+    lt_device *device = model->device;
+    const int64_t count = model->options.shape.layers * model->options.shape.heads * LT_STATISTICS;
+    upload(model, tokens);
+    device->ops->upload(device, model->statistics, statistics, count);
+    lt_forward(model, tokens->rows, tokens->document_starts != NULL, model->statistics);
+    return device->ops->download(device, statistics, model->statistics, count);
+}
+
+/* N counts each matrix once for a token: the head is one, the embedding is a table. */
+double lt_model_flops_per_token(const lt_model_shape *shape, int64_t sequence_length) {
+    const double hidden = (double)shape->hidden, ffn = (double)shape->intermediate;
+    const double key_width = (double)(shape->key_heads * lt_head_size(shape));
+    const double layer = 2 * hidden * hidden + 2 * key_width * hidden + 3 * ffn * hidden;
+    const double matrices = (double)shape->layers * layer + (double)shape->vocabulary * hidden;
+    return 6 * matrices + 6 * (double)sequence_length * hidden * (double)shape->layers;
+}

@@ -1,0 +1,114 @@
+/* Operations over flat arrays on the CPU, cut into pieces of a fixed size (kernels/flat.c does a piece). */
+#include "model/cpu/device.h"
+
+#include <string.h>
+
+enum { PIECE = 32768 };
+
+typedef struct flat_job {
+    cpu_device *device;
+    int64_t count;
+    float *a, *m, *v;
+    const float *b;
+    double *sums;
+    const lt_adamw *options;
+    int64_t length;
+    const double *values;
+} flat_job;
+
+static int64_t pieces_of(int64_t count) {
+    return (count + PIECE - 1) / PIECE;
+}
+
+static int64_t piece_size(const flat_job *job, int64_t index) {
+    const int64_t rest = job->count - index * PIECE;
+    return rest < PIECE ? rest : PIECE;
+}
+
+static void run_pieces(lt_device *device, flat_job *job, lt_task task) {
+    job->device = cpu_of(device);
+    lt_pool_run(job->device->pool, pieces_of(job->count), task, job);
+}
+
+static void copy_piece(void *context, int64_t index, int worker) {
+    (void)worker;
+    const flat_job *job = context;
+    memcpy(job->a + index * PIECE, job->b + index * PIECE, sizeof(float) * (size_t)piece_size(job, index));
+}
+
+void lt_cpu_copy(lt_device *device, lt_mem to, lt_mem from, int64_t count) {
+    run_pieces(device, &(flat_job){.count = count, .a = floats_of(to), .b = floats_of(from)}, copy_piece);
+}
+
+static void zero_piece(void *context, int64_t index, int worker) {
+    (void)worker;
+    const flat_job *job = context;
+    memset(job->a + index * PIECE, 0, sizeof(float) * (size_t)piece_size(job, index));
+}
+
+void lt_cpu_zero(lt_device *device, lt_mem mem, int64_t count) {
+    const int64_t floats = count * (int64_t)lt_type_bytes(mem.type) / (int64_t)sizeof(float);
+    run_pieces(device, &(flat_job){.count = floats, .a = floats_of(mem)}, zero_piece);
+}
+
+static void add_piece(void *context, int64_t index, int worker) {
+    (void)worker;
+    const flat_job *job = context;
+    job->device->kernels->add(job->a + index * PIECE, job->b + index * PIECE, piece_size(job, index));
+}
+
+void lt_cpu_add(lt_device *device, lt_mem to, lt_mem from, int64_t count) {
+    run_pieces(device, &(flat_job){.count = count, .a = floats_of(to), .b = floats_of(from)}, add_piece);
+}
+
+static void sum_segment(void *context, int64_t index, int worker) {
+    (void)worker;
+    const flat_job *job = context;
+    double sum = 0;
+    for (int64_t i = 0; i < job->length; i++) sum += job->values[index * job->length + i];
+    job->sums[index] = sum;
+}
+
+void lt_cpu_sum_segments(lt_device *device, lt_mem values, int64_t segments, int64_t length, lt_mem sums) {
+    flat_job job = {.values = doubles_of(values), .length = length, .sums = doubles_of(sums)};
+    lt_pool_run(cpu_of(device)->pool, segments, sum_segment, &job);
+}
+
+static void square_piece(void *context, int64_t index, int worker) {
+    (void)worker;
+    const flat_job *job = context;
+    job->sums[index] = job->device->kernels->sum_squares(job->b + index * PIECE, piece_size(job, index));
+}
+
+size_t lt_cpu_flat_scratch_bytes(int64_t count) {
+    return sizeof(double) * (size_t)pieces_of(count);
+}
+
+void lt_cpu_sum_squares(lt_device *device, lt_mem values, int64_t count, lt_mem sum) {
+    flat_job job = {
+        .count = count, .b = floats_of(values), .sums = (double *)(void *)cpu_of(device)->scratch};
+    run_pieces(device, &job, square_piece);
+    double total = 0;
+    for (int64_t piece = 0; piece < pieces_of(count); piece++) total += job.sums[piece];
+    *doubles_of(sum) = total;
+}
+
+static void update_piece(void *context, int64_t index, int worker) {
+    (void)worker;
+    const flat_job *job = context;
+    const int64_t at = index * PIECE;
+    job->device->kernels->adamw(job->a + at, job->b + at, job->m + at, job->v + at, piece_size(job, index),
+                                job->options);
+}
+
+void lt_cpu_adamw(lt_device *device, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
+                  const lt_adamw *options) {
+    run_pieces(device,
+               &(flat_job){.count = count,
+                           .a = floats_of(weights),
+                           .b = floats_of(gradients),
+                           .m = floats_of(m),
+                           .v = floats_of(v),
+                           .options = options},
+               update_piece);
+}

@@ -1,0 +1,90 @@
+/* Inside the model: what it is made of, and the memory plan. */
+#ifndef LT_MODEL_PLAN_H
+#define LT_MODEL_PLAN_H
+
+#include "model/model.h"
+
+/* The parameters of one layer as places in the flat arrays. qkv stands for q_proj, k_proj, v_proj, which are
+ * neighbours; gate_up likewise. bias and tau are -1 under softmax. */
+typedef struct lt_layer_offsets {
+    int64_t attn_norm, qkv, o_proj, bias, tau, mlp_norm, gate_up, down_proj;
+} lt_layer_offsets;
+
+/* What forward keeps of one layer for backward, rows x ... as on the right. */
+typedef struct lt_layer_kept {
+    lt_mem input;     /* hidden: the residual stream before attention */
+    lt_mem attn_rms;  /* 1 (float32) */
+    lt_mem qkv;       /* (heads + 2 key heads) head_size, rotated */
+    lt_mem attention; /* hidden: what attention gives to o_proj */
+    lt_mem saved;     /* of the attention operation */
+    lt_mem middle;    /* hidden: the residual stream before the MLP */
+    lt_mem mlp_rms;   /* 1 */
+    lt_mem gate_up;   /* 2 intermediate */
+} lt_layer_kept;
+
+struct lt_model {
+    lt_device *device;
+    lt_model_options options;
+    lt_registry registry;
+    lt_memory_plan plan;
+
+    int64_t embedding, final_norm, head; /* offsets; head = embedding when tied */
+    lt_layer_offsets *layers;
+
+    lt_mem memory; /* one allocation holds everything below */
+    size_t memory_bytes;
+
+    lt_mem parameters, moment1, moment2; /* float32 [registry.elements] */
+    lt_mem *gradients;                   /* [gradient_buffers] of the same */
+    lt_mem loss_slots;                   /* float64 [options.loss_slots] */
+    lt_mem squares;                      /* float64 [registry.count] */
+
+    int64_t head_rows;                       /* tokens whose logits are held at a time */
+    int64_t qkv_width;                       /* (heads + 2 key heads) head_size */
+    lt_mem rope_table;                       /* [positions, head_size] */
+    lt_mem inputs, targets, document_starts; /* int32 [rows] */
+    lt_layer_kept *kept;       /* a model that does not train has one layer's and uses it again for each */
+    lt_mem stream;             /* hidden: the residual stream after the last layer */
+    lt_mem final_rms;          /* 1 */
+    lt_mem normed;             /* hidden */
+    lt_mem activated;          /* intermediate: silu(gate) up */
+    lt_mem logits;             /* head_rows x vocabulary */
+    lt_mem losses;             /* float64, rows */
+    lt_mem row_sums;           /* float64, micro_batch */
+    lt_mem d_stream, d_normed; /* hidden */
+    lt_mem d_qkv;              /* qkv_width */
+    lt_mem d_gate_up;          /* 2 intermediate */
+    lt_mem d_activated;        /* intermediate */
+    lt_mem statistics;         /* float64 [layers, heads, LT_STATISTICS] */
+};
+
+/* The attention operation of layer `layer` over `batch` rows of T tokens. */
+lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t batch, bool documents);
+
+/* Forward through all layers: tokens are on the device already. With `statistics` (float64 [layers, heads,
+ * LT_STATISTICS]) also counts each layer's weights. */
+void lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistics);
+
+/* From the gradient of the stream (model->d_stream) back to the embedding; gradients to `gradients`. */
+void lt_backward(lt_model *model, int64_t batch, bool documents, lt_mem gradients, bool first);
+
+/* Final norm, head and loss over the stream: losses to model->losses. With `gradients` also their gradients,
+ * scaled, and model->d_stream. */
+void lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gradients, bool first);
+
+/* Cosines and sines of positions 0 .. positions - 1, [positions, head_size], as lt_ops.rope reads them. */
+void lt_rope_angles(const lt_model_shape *shape, int64_t positions, float *table);
+
+/* y [rows, out] = x [rows, in] weight [out, in]^T (+ y). */
+void lt_linear(lt_device *device, lt_mem x, lt_mem weight, int64_t rows, int64_t in, int64_t out, lt_mem y,
+               bool accumulate);
+
+/* d_weight [out, in] (+)= d_y [rows, out]^T x [rows, in]. */
+void lt_linear_weight_gradient(lt_device *device, lt_mem d_y, lt_mem x, int64_t rows, int64_t in, int64_t out,
+                               lt_mem d_weight, bool accumulate);
+
+/* d_x [rows, in] = d_y [rows, out] weight [out, in]. */
+void lt_linear_input_gradient(lt_device *device, lt_mem d_y, lt_mem weight, int64_t rows, int64_t in,
+                              int64_t out, lt_mem d_x);
+
+#endif
