@@ -1,0 +1,107 @@
+#include "model/step.h"
+
+#include <math.h>
+
+int64_t lt_step_workspace(const lt_model *model, int64_t rows) {
+    const int64_t parameters = lt_model_registry(model)->count;
+    return rows > parameters ? rows : parameters;
+}
+
+/* Sums over lanes grow like a binary counter: buffer `height` - 1 holds the last lane; after lane i, as many
+ * neighbours are merged as i + 1 has trailing zero bits. So lanes 0..3 give (0 + 1) + (2 + 3) in three
+ * buffers. */
+typedef struct lane_stack {
+    lt_model *model;
+    int height;
+} lane_stack;
+
+static void merge_lanes(lane_stack *stack, int64_t lanes_done) {
+    for (; lanes_done % 2 == 0; lanes_done /= 2) {
+        lt_model_add_gradients(stack->model, stack->height - 2, stack->height - 1);
+        stack->height--;
+    }
+}
+
+/* Forward and backward of every micro-batch of this rank; the sum of its lanes ends in buffer 0. */
+static lt_status accumulate(lt_model *model, const lt_step_options *options, const lt_exchange *exchange,
+                            bool *dropped) {
+    lane_stack stack = {.model = model};
+    int64_t slot = 0;
+    for (int64_t lane = 0; lane < options->lanes; lane++) {
+        const int buffer = stack.height++;
+        for (int64_t batch = 0; batch < options->batches_per_lane; batch++, slot += options->micro_batch) {
+            if (exchange->should_drop != NULL) LT_CHECK(exchange->should_drop(exchange->context, dropped));
+            if (*dropped) return LT_OK;
+            lt_tokens tokens;
+            LT_CHECK(exchange->next_batch(exchange->context, &tokens));
+            lt_model_forward_backward(model, &tokens, 1.0 / (double)options->targets, buffer, batch == 0,
+                                      slot);
+        }
+        merge_lanes(&stack, lane + 1);
+    }
+    return LT_OK;
+}
+
+/* The loss sum of this rank: rows of a lane in order, lanes along the tree. */
+static lt_status sum_losses(lt_model *model, const lt_step_options *options, double *total) {
+    const int64_t rows_per_lane = options->batches_per_lane * options->micro_batch;
+    const int64_t rows = options->lanes * rows_per_lane;
+    double *sums = options->workspace;
+    LT_CHECK(lt_model_losses(model, rows, sums));
+    double stack[64] = {0};
+    int height = 0;
+    for (int64_t lane = 0; lane < options->lanes; lane++) {
+        double sum = 0;
+        for (int64_t row = 0; row < rows_per_lane; row++) sum += sums[lane * rows_per_lane + row];
+        stack[height++] = sum;
+        for (int64_t done = lane + 1; done % 2 == 0; done /= 2, height--)
+            stack[height - 2] += stack[height - 1];
+    }
+    *total = stack[0];
+    return LT_OK;
+}
+
+/* Norm over all trained parameters; finds the first one that is not finite. */
+static lt_status measure_gradients(lt_model *model, const lt_step_options *options, lt_step_result *result) {
+    const lt_registry *registry = lt_model_registry(model);
+    double *squares = options->workspace;
+    LT_CHECK(lt_model_gradient_squares(model, squares));
+    double sum = 0;
+    for (int i = 0; i < registry->count; i++) {
+        if (registry->parameters[i].lazy && options->update.freeze_lazy) continue;
+        if (!isfinite(squares[i]) && result->first_nonfinite == NULL)
+            result->first_nonfinite = &registry->parameters[i];
+        sum += squares[i];
+    }
+    result->gradient_norm = sqrt(sum);
+    return LT_OK;
+}
+
+lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_exchange *exchange,
+                      lt_step_result *result) {
+    *result = (lt_step_result){.outcome = LT_STEP_DROPPED};
+    bool dropped = false;
+    LT_CHECK(accumulate(model, options, exchange, &dropped));
+    if (dropped) return LT_OK;
+
+    LT_CHECK(sum_losses(model, options, &result->own_loss_sum));
+    double loss_sum = result->own_loss_sum;
+    if (exchange->reduce_loss != NULL) LT_CHECK(exchange->reduce_loss(exchange->context, &loss_sum));
+    if (exchange->reduce_gradients != NULL)
+        LT_CHECK(exchange->reduce_gradients(exchange->context, lt_model_gradients(model),
+                                            lt_model_registry(model)->elements));
+    result->loss = loss_sum / (double)options->targets;
+    LT_CHECK(measure_gradients(model, options, result));
+
+    if (!isfinite(result->loss) || !isfinite(result->gradient_norm)) {
+        result->outcome = LT_STEP_NONFINITE;
+        return LT_OK;
+    }
+    lt_update update = options->update;
+    update.gradient_scale = 1.0;
+    if (options->gradient_clip > 0)
+        update.gradient_scale = fmin(1.0, options->gradient_clip / (result->gradient_norm + 1e-6));
+    lt_model_update(model, &update);
+    result->outcome = LT_STEP_UPDATED;
+    return LT_OK;
+}

@@ -1,0 +1,55 @@
+/* One whole training step: micro-batches by lanes, exchange between ranks, clipping, update.
+ *
+ * The model knows no ranks. What a step needs from outside it gets through lt_exchange, which the trainer
+ * fills from data and comm; a test or a single process fills it with a few lines.
+ */
+#ifndef LT_MODEL_STEP_H
+#define LT_MODEL_STEP_H
+
+#include "model/model.h"
+
+typedef struct lt_exchange {
+    void *context;
+    /* The next micro-batch of this rank, in order. */
+    lt_status (*next_batch)(void *context, lt_tokens *tokens);
+    /* Called before every micro-batch: whether the ranks agreed to drop the step. NULL: never. */
+    lt_status (*should_drop)(void *context, bool *drop);
+    /* Replaces the flat gradients by their sum over data ranks, along the lane tree. NULL: one rank. */
+    lt_status (*reduce_gradients)(void *context, lt_mem gradients, int64_t count);
+    /* The same for the loss sum. NULL: one rank. */
+    lt_status (*reduce_loss)(void *context, double *loss_sum);
+} lt_exchange;
+
+typedef struct lt_step_options {
+    int64_t lanes;            /* of this rank: a power of two */
+    int64_t batches_per_lane; /* micro-batches */
+    int64_t micro_batch;      /* rows of each */
+    int64_t targets;          /* B T of the global batch: the loss is the mean over them */
+    double gradient_clip;     /* 0: off */
+    lt_update update;         /* gradient_scale is set here */
+} lt_step_options;
+
+typedef enum lt_step_outcome {
+    LT_STEP_UPDATED,
+    LT_STEP_DROPPED,   /* should_drop() said so; weights are untouched */
+    LT_STEP_NONFINITE, /* the loss or a gradient is not finite; weights are untouched */
+} lt_step_outcome;
+
+typedef struct lt_step_result {
+    lt_step_outcome outcome;
+    double loss;          /* mean over the global batch, nats */
+    double gradient_norm; /* over all trained parameters, before clipping */
+    double own_loss_sum;  /* of this rank's lanes */
+    const lt_parameter
+        *first_nonfinite; /* first parameter, in registry order, whose gradient is not finite; or NULL */
+} lt_step_result;
+
+/* Doubles of host memory that a step of `rows` sequences on this rank works in. */
+int64_t lt_step_workspace(const lt_model *model, int64_t rows);
+
+/* Runs step `options->update.step`. The lanes of this rank are neighbours in the lane tree; gradient buffers:
+ * 1 + log2(lanes). */
+lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_exchange *exchange,
+                      lt_step_result *result);
+
+#endif
