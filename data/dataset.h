@@ -1,9 +1,10 @@
-/* A dataset: numbered samples of T + 1 tokens (inputs and shifted targets) out of files, behind one interface, a
- * file a format. Opening validates every file (headers, sizes); reading checks every id against the vocabulary.
+/* A dataset: numbered samples of T + 1 tokens (inputs and shifted targets) out of files, behind one
+ * interface, a file a format. Opening validates every file (headers, sizes); reading checks every id against
+ * the vocabulary.
  *
  *   data/shard.c   `.bin` token shards, both versions (contracts.md, "Token shards")
- *   data/text.c    plain text as bytes: all text files of a source form one stream, in natural order, each document
- *                  followed by the end-of-document id 256; sample k is tokens [kT, kT+T] of that stream
+ *   data/text.c    plain text as bytes: all files form one stream, in natural order, id 256 after each;
+ *                  sample k is tokens [kT, kT+T] of that stream
  *
  * Local: nothing here knows other ranks. Reading is thread-safe.
  */
@@ -30,23 +31,27 @@ typedef struct lt_dataset_options {
 
 typedef struct lt_dataset lt_dataset;
 
-/* LT_BAD_INPUT with file, what was found and expected. The caller closes it. */
+/* LT_BAD_INPUT with file, what was found and expected; LT_IO: the machine failed (device, memory, open
+ * files). The options are needed for this call only. The caller closes it. */
 lt_status lt_dataset_open(const lt_dataset_options *options, lt_dataset **dataset);
 void lt_dataset_close(lt_dataset *dataset);
 
 int64_t lt_dataset_samples(const lt_dataset *dataset);
 int64_t lt_dataset_tokens(const lt_dataset *dataset);
 int64_t lt_dataset_files(const lt_dataset *dataset);
+int64_t lt_dataset_sequence_length(const lt_dataset *dataset); /* T */
 
-/* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary (file
- * and offset named); LT_IO: the file shrank, vanished or cannot be read. */
+/* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary
+ * (file and offset named); LT_IO: the file shrank, vanished or cannot be read. */
 lt_status lt_dataset_read(const lt_dataset *dataset, int64_t index, int32_t *tokens);
 
-/* Prints what a person wants to know of one shard or text file: format, tokens, range of ids, first tokens. With
- * `verify` the whole file is read and every id counted against `vocabulary` (0: the largest id is only reported). */
+/* Prints what a person wants to know of one shard or text file: format, bytes, tokens, first tokens; of text
+ * also lines and whether it is UTF-8. With `verify` the whole shard is read and every id counted against
+ * `vocabulary` (0: the range of ids is only reported). LT_BAD_INPUT: not such a file, or its header and size
+ * disagree; LT_FAILED: ids outside the vocabulary, after the report is printed. */
 lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FILE *out);
 
-/* Whether `path` starts like a `.bin` shard (either magic). */
+/* Whether `path` is a file that starts like a `.bin` shard (either magic). Sets no error message. */
 bool lt_shard_recognise(const char *path);
 
 #endif

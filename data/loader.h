@@ -1,5 +1,5 @@
-/* Background prefetch of micro-batches. A thread reads ahead of the trainer, in the order of data/order.h, the items
- * that this rank computes:
+/* Background prefetch of micro-batches. A thread reads ahead of the trainer, in the order of data/order.h,
+ * the items that this rank computes:
  *
  *   step s = first_step, first_step + 1, ...; micro-batch m = first_micro_batch ... + micro_batches - 1;
  *   row b of it is item g = (s - 1) * global_batch + m * micro_batch + b
@@ -36,19 +36,22 @@ typedef struct lt_batch {
 
 typedef struct lt_loader lt_loader;
 
+/* LT_BAD_INPUT: options out of range or at odds with each other or with the dataset; LT_IO: no memory or
+ * thread. The caller stops it. */
 lt_status lt_loader_start(const lt_loader_options *options, lt_loader **loader);
 
-/* The next micro-batch, or the error that the reading thread met there (the statuses of lt_dataset_read). */
+/* The next micro-batch, or the error that the reading thread met there (the statuses of lt_dataset_read),
+ * which then stays. LT_FAILED behind the last micro-batch of last_step. One thread calls this. */
 lt_status lt_loader_next(lt_loader *loader, lt_batch *batch);
 
-/* Stops the thread at once and frees. */
+/* Stops the thread once the row under way is read, whatever was taken, and frees. NULL is allowed. */
 void lt_loader_stop(lt_loader *loader);
 
-/* Bytes that a loader with these options takes. */
+/* Bytes that a loader with these options takes; -1 if its options are out of range. */
 int64_t lt_loader_bytes(const lt_loader_options *options);
 
 /* document_starts of one row of T tokens: with `token_first` the token opens a document, else it ends one. */
-void lt_document_starts(const int32_t *tokens, int64_t sequence_length, int64_t document_token, bool token_first,
-                        int32_t *starts);
+void lt_document_starts(const int32_t *tokens, int64_t sequence_length, int64_t document_token,
+                        bool token_first, int32_t *starts);
 
 #endif

@@ -1,6 +1,6 @@
-/* The order of samples: item g of a run is sample permutation_{seed, epoch}(g mod N) of epoch g div N, with a keyed
- * permutation in O(1) time and memory (a Feistel network over the smallest even number of bits that holds N, walked
- * until it falls inside). Independent of ranks; nothing to save but g.
+/* The order of samples: item g of a run is sample permutation_{seed, epoch}(g mod N) of epoch g div N, with a
+ * keyed permutation in O(1) time and memory (a Feistel network over the smallest even number of bits that
+ * holds N, walked until it falls inside). Independent of ranks; nothing to save but g.
  */
 #ifndef LT_DATA_ORDER_H
 #define LT_DATA_ORDER_H

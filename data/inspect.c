@@ -1,0 +1,203 @@
+/* What `lazytrain inspect` says of a token shard or a text file. */
+#include "data/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BLOCK_BYTES = 1 << 20, SHOWN_TOKENS = 16 };
+
+bool lt_shard_recognise(const char *path) {
+    /* Not to wait for a writer, should the path be a FIFO. */
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (descriptor < 0) return false;
+    unsigned char head[4];
+    struct stat attributes;
+    bool regular = fstat(descriptor, &attributes) == 0 && S_ISREG(attributes.st_mode);
+    bool shard =
+        regular && pread(descriptor, head, sizeof head, 0) == (ssize_t)sizeof head && lt_shard_magic(head);
+    close(descriptor);
+    return shard;
+}
+
+/* Calls `visit` on all bytes from `offset`, block by block; `block` holds BLOCK_BYTES. */
+static lt_status visit_blocks(lt_files *files, int64_t offset, unsigned char *block, void *context,
+                              void (*visit)(void *context, const unsigned char *block, int64_t size,
+                                            int64_t offset)) {
+    int64_t bytes = lt_files_bytes(files, 0);
+    while (offset < bytes) {
+        int64_t size = bytes - offset < BLOCK_BYTES ? bytes - offset : BLOCK_BYTES;
+        LT_CHECK(lt_files_read(files, 0, offset, block, (size_t)size));
+        visit(context, block, size, offset);
+        offset += size;
+    }
+    return LT_OK;
+}
+
+/* ---- token shards
+ * ----------------------------------------------------------------------------------------------- */
+
+typedef struct id_range {
+    int token_bytes;
+    int64_t vocabulary; /* 0: any id is good */
+    uint32_t least, greatest;
+    int64_t outside; /* ids >= vocabulary */
+    int64_t first_offset;
+    uint32_t first_id;
+} id_range;
+
+static uint32_t token_at(const unsigned char *packed, int token_bytes) {
+    uint32_t id = packed[0] | (uint32_t)packed[1] << 8;
+    return token_bytes == 2 ? id : id | (uint32_t)packed[2] << 16 | (uint32_t)packed[3] << 24;
+}
+
+/* A block holds whole tokens: the header and the block are multiples of 4 bytes. */
+static void count_ids(void *context, const unsigned char *block, int64_t size, int64_t offset) {
+    id_range *range = context;
+    for (int64_t i = 0; i < size; i += range->token_bytes) {
+        uint32_t id = token_at(block + i, range->token_bytes);
+        if (id < range->least) range->least = id;
+        if (id > range->greatest) range->greatest = id;
+        if (range->vocabulary == 0 || id < range->vocabulary) continue;
+        if (range->outside++ > 0) continue;
+        range->first_offset = offset + i;
+        range->first_id = id;
+    }
+}
+
+static lt_status print_first_tokens(lt_files *files, const lt_shard_header *header, FILE *out) {
+    unsigned char packed[SHOWN_TOKENS * 4];
+    int64_t count = header->tokens < SHOWN_TOKENS ? header->tokens : SHOWN_TOKENS;
+    LT_CHECK(lt_files_read(files, 0, LT_SHARD_HEADER_BYTES, packed, (size_t)(count * header->token_bytes)));
+    fprintf(out, "first tokens:");
+    for (int64_t i = 0; i < count; i++)
+        fprintf(out, " %" PRIu32, token_at(packed + i * header->token_bytes, header->token_bytes));
+    fprintf(out, "\n");
+    return LT_OK;
+}
+
+static lt_status verify_ids(lt_files *files, const lt_shard_header *header, unsigned char *block,
+                            int64_t vocabulary, FILE *out) {
+    id_range range = {.token_bytes = header->token_bytes, .vocabulary = vocabulary, .least = UINT32_MAX};
+    LT_CHECK(visit_blocks(files, LT_SHARD_HEADER_BYTES, block, &range, count_ids));
+    if (header->tokens > 0)
+        fprintf(out, "ids:          %" PRIu32 " to %" PRIu32 "\n", range.least, range.greatest);
+    if (vocabulary == 0) return LT_OK;
+    fprintf(out, "outside:      %" PRId64 " ids not below %" PRId64 "\n", range.outside, vocabulary);
+    if (range.outside == 0) return LT_OK;
+    return lt_fail(LT_FAILED,
+                   "%s: '%s' holds %" PRId64 " token ids that are not below the vocabulary of %" PRId64
+                   ", the first at byte %" PRId64 ": %" PRIu32,
+                   lt_files_key(files), lt_files_path(files, 0), range.outside, vocabulary,
+                   range.first_offset, range.first_id);
+}
+
+static lt_status inspect_shard(lt_files *files, unsigned char *block, bool verify, int64_t vocabulary,
+                               FILE *out) {
+    lt_shard_header header;
+    LT_CHECK(lt_shard_check(files, 0, &header));
+    fprintf(out, "format:       token shard, magic %" PRId32 ", version %" PRId32 ", uint%d tokens\n",
+            header.magic, header.version, 8 * header.token_bytes);
+    fprintf(out, "bytes:        %" PRId64 "\n", lt_files_bytes(files, 0));
+    fprintf(out, "tokens:       %" PRId64 "\n", header.tokens);
+    fprintf(out, "documents:    unknown (a shard does not say which id separates them)\n");
+    LT_CHECK(print_first_tokens(files, &header, out));
+    return verify ? verify_ids(files, &header, block, vocabulary, out) : LT_OK;
+}
+
+/* ---- text
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* A UTF-8 decoder that goes on from block to block (RFC 3629: no overlong forms, surrogates or code points
+ * over U+10FFFF). */
+typedef struct text_count {
+    int64_t lines;
+    unsigned char last;      /* byte */
+    int missing;             /* continuation bytes that the character still needs */
+    unsigned char low, high; /* what the next one may be */
+    int64_t start;           /* of the character */
+    int64_t invalid;         /* offset of the first character that is not UTF-8, or -1 */
+} text_count;
+
+static void begin_character(text_count *text, unsigned char byte, int64_t offset) {
+    text->start = offset;
+    text->low = byte == 0xe0 ? 0xa0 : byte == 0xf0 ? 0x90 : 0x80;
+    text->high = byte == 0xed ? 0x9f : byte == 0xf4 ? 0x8f : 0xbf;
+    if (byte < 0x80)
+        text->missing = 0;
+    else if (byte >= 0xc2 && byte <= 0xdf)
+        text->missing = 1;
+    else if (byte >= 0xe0 && byte <= 0xef)
+        text->missing = 2;
+    else if (byte >= 0xf0 && byte <= 0xf4)
+        text->missing = 3;
+    else
+        text->invalid = offset;
+}
+
+static void count_text(void *context, const unsigned char *block, int64_t size, int64_t offset) {
+    text_count *text = context;
+    for (int64_t i = 0; i < size; i++) {
+        text->lines += block[i] == '\n';
+        if (text->invalid >= 0) continue;
+        if (text->missing == 0) {
+            begin_character(text, block[i], offset + i);
+        } else if (block[i] < text->low || block[i] > text->high) {
+            text->invalid = text->start;
+        } else {
+            text->missing--;
+            text->low = 0x80;
+            text->high = 0xbf;
+        }
+    }
+    text->last = block[size - 1];
+}
+
+static lt_status inspect_text(lt_files *files, unsigned char *block, FILE *out) {
+    int64_t bytes = lt_files_bytes(files, 0);
+    text_count text = {.invalid = -1, .last = '\n'};
+    LT_CHECK(visit_blocks(files, 0, block, &text, count_text));
+    if (text.invalid < 0 && text.missing > 0) text.invalid = text.start; /* the end cuts a character */
+    fprintf(out, "format:       text\n");
+    fprintf(out, "bytes:        %" PRId64 "\n", bytes);
+    fprintf(out, "lines:        %" PRId64 "\n", text.lines + (text.last != '\n'));
+    if (text.invalid < 0)
+        fprintf(out, "UTF-8:        valid\n");
+    else
+        fprintf(out, "UTF-8:        invalid from byte %" PRId64 "\n", text.invalid);
+    fprintf(out, "tokens:       %" PRId64 " with data.tokenizer: bytes, the end of the document included\n",
+            bytes + 1);
+    fprintf(out, "first tokens:");
+    unsigned char first[SHOWN_TOKENS];
+    int64_t shown = bytes < SHOWN_TOKENS ? bytes : SHOWN_TOKENS;
+    LT_CHECK(lt_files_read(files, 0, 0, first, (size_t)shown));
+    for (int64_t i = 0; i < shown; i++) fprintf(out, " %d", first[i]);
+    fprintf(out, "%s\n", shown < SHOWN_TOKENS ? " 256" : "");
+    return LT_OK;
+}
+
+lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FILE *out) {
+    lt_source source = {0};
+    lt_files *files = NULL;
+    const lt_reader_kind *kind;
+    lt_status status = LT_OK;
+    unsigned char *block = malloc(BLOCK_BYTES);
+    if (block == NULL) return lt_fail(LT_IO, "inspect: no memory for %d bytes", BLOCK_BYTES);
+    LT_CHECK_DONE(status, lt_source_single(path, "inspect", &source));
+    LT_CHECK_DONE(status, lt_files_open(&source, "inspect", &files));
+    LT_CHECK_DONE(status, lt_format_recognise(files, 0, &kind));
+    fprintf(out, "file:         %s\n", path);
+    LT_CHECK_DONE(status, kind == &lt_shard_reader ? inspect_shard(files, block, verify, vocabulary, out)
+                                                   : inspect_text(files, block, out));
+    if (fflush(out) != 0 || ferror(out))
+        status = lt_fail(LT_IO, "inspect: cannot write the report: %s", strerror(errno));
+done:
+    lt_files_close(files);
+    lt_source_destroy(&source);
+    free(block);
+    return status;
+}

@@ -1,0 +1,51 @@
+/* What a file format must do for data/dataset.c, and how a file's format is recognised. Internal to data/. A
+ * new format is a file with an lt_reader_kind and a line in data/format.c.
+ */
+#ifndef LT_DATA_READER_H
+#define LT_DATA_READER_H
+
+#include "data/dataset.h"
+#include "data/files.h"
+
+/* An opened set of files of one format. A format's own struct begins with this. */
+typedef struct lt_reader {
+    int64_t samples; /* at least 1 */
+    int64_t tokens;
+} lt_reader;
+
+typedef struct lt_reader_kind {
+    const char *name; /* "a token shard" */
+
+    /* Validates all of `files` and counts their samples. The files outlive the reader; options hold only for
+     * this call. LT_BAD_INPUT: a bad file, or less than one sample. */
+    lt_status (*open)(const lt_dataset_options *options, lt_files *files, lt_reader **reader);
+
+    /* Copies sample `index`, which is in range, to `tokens` [T + 1]. Thread-safe. Errors of
+     * lt_dataset_read(). */
+    lt_status (*read)(const lt_reader *reader, int64_t index, int32_t *tokens);
+
+    void (*close)(lt_reader *reader);
+} lt_reader_kind;
+
+extern const lt_reader_kind lt_shard_reader, lt_text_reader;
+
+/* The kind of a file: by its first bytes if they are a shard's, else by the ending of its name; a name that
+ * says nothing is text if its first bytes can be. LT_BAD_INPUT: a format that this version does not read. */
+lt_status lt_format_recognise(lt_files *files, int64_t file, const lt_reader_kind **kind);
+
+/* The 256 int32 of a shard's header, and what a good one says. */
+enum { LT_SHARD_HEADER_BYTES = 1024 };
+
+typedef struct lt_shard_header {
+    int32_t magic, version;
+    int64_t tokens;
+    int token_bytes; /* 2 or 4, unsigned, little-endian */
+} lt_shard_header;
+
+/* Whether `head` [4] is one of the two magic numbers. */
+bool lt_shard_magic(const unsigned char *head);
+
+/* Checks magic, version and token count against the file's size. LT_BAD_INPUT says found and expected. */
+lt_status lt_shard_check(const lt_files *files, int64_t file, lt_shard_header *header);
+
+#endif
