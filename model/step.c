@@ -30,15 +30,18 @@ static lt_status accumulate(lt_model *model, const lt_step_options *options, con
     for (int64_t lane = 0; lane < options->lanes; lane++) {
         const int buffer = stack.height++;
         for (int64_t batch = 0; batch < options->batches_per_lane; batch++, slot += options->micro_batch) {
-            if (exchange->should_drop != NULL) LT_CHECK(exchange->should_drop(exchange->context, dropped));
+            if (exchange->should_drop != NULL)
+                LT_CHECK(exchange->should_drop(exchange->context, false, dropped));
             if (*dropped) return LT_OK;
             lt_tokens tokens;
             LT_CHECK(exchange->next_batch(exchange->context, &tokens));
-            lt_model_forward_backward(model, &tokens, 1.0 / (double)options->targets, buffer, batch == 0,
-                                      slot);
+            if (tokens.rows > 0)
+                lt_model_forward_backward(model, &tokens, 1.0 / (double)options->targets, buffer, batch == 0,
+                                          slot);
         }
         merge_lanes(&stack, lane + 1);
     }
+    if (exchange->should_drop != NULL) LT_CHECK(exchange->should_drop(exchange->context, true, dropped));
     return LT_OK;
 }
 

@@ -10,10 +10,12 @@
 
 typedef struct lt_exchange {
     void *context;
-    /* The next micro-batch of this rank, in order. */
+    /* The next micro-batch of this rank, in order. rows = 0: this rank has none (it failed) and only keeps up
+     * with the others until all agree to drop the step. */
     lt_status (*next_batch)(void *context, lt_tokens *tokens);
-    /* Called before every micro-batch: whether the ranks agreed to drop the step. NULL: never. */
-    lt_status (*should_drop)(void *context, bool *drop);
+    /* Whether the ranks agreed to drop the step: asked before every micro-batch and, with `last`, before the
+     * exchange, where the answer must be final. NULL: never. */
+    lt_status (*should_drop)(void *context, bool last, bool *drop);
     /* Replaces the flat gradients by their sum over data ranks, along the lane tree. NULL: one rank. */
     lt_status (*reduce_gradients)(void *context, lt_mem gradients, int64_t count);
     /* The same for the loss sum. NULL: one rank. */
@@ -26,6 +28,7 @@ typedef struct lt_step_options {
     int64_t micro_batch;      /* rows of each */
     int64_t targets;          /* B T of the global batch: the loss is the mean over them */
     double gradient_clip;     /* 0: off */
+    double *workspace;        /* lt_step_workspace() doubles: a step allocates nothing */
     lt_update update;         /* gradient_scale is set here */
 } lt_step_options;
 
