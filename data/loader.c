@@ -63,7 +63,8 @@ static bool count_elements(const lt_loader_options *o, int64_t *batch, int64_t *
 static lt_status check_options(const lt_loader_options *o) {
     int64_t batches, rows, items;
     if (o->sequence_length < 1 || o->sequence_length >= INT32_MAX || o->micro_batch < 1 ||
-        o->micro_batches < 1 || o->first_micro_batch < 0 || o->first_step < 1 || o->queue_depth < 1)
+        o->micro_batches < 1 || o->first_micro_batch < 0 || o->first_step < 1 || o->first_item < 0 ||
+        o->queue_depth < 1)
         return lt_fail(LT_BAD_INPUT,
                        "loader: sequence length %" PRId64 ", micro-batch %" PRId64 ", micro-batches %" PRId64
                        ", first micro-batch %" PRId64 ", first step %" PRId64
@@ -78,7 +79,8 @@ static lt_status check_options(const lt_loader_options *o) {
                        " sequences, expected to be within train.global_batch %" PRId64,
                        o->first_micro_batch, o->first_micro_batch + (o->micro_batches - 1), o->micro_batch,
                        o->global_batch);
-    if (o->last_step > 0 && __builtin_mul_overflow(o->last_step, o->global_batch, &items))
+    if (o->last_step > 0 && (__builtin_mul_overflow(o->last_step, o->global_batch, &items) ||
+                             __builtin_add_overflow(o->first_item, items, &items)))
         return lt_fail(LT_BAD_INPUT,
                        "train.steps %" PRId64 " times train.global_batch %" PRId64 " is over %" PRId64
                        " sequences; lower one of them",
@@ -147,7 +149,8 @@ static lt_status read_all(lt_loader *loader, bool *stopped) {
             if (*stopped) return LT_OK;
             into->step = step;
             into->micro_batch_index = o->first_micro_batch + i;
-            int64_t first = (step - 1) * o->global_batch + into->micro_batch_index * o->micro_batch;
+            int64_t first = o->first_item + (step - o->first_step) * o->global_batch +
+                            into->micro_batch_index * o->micro_batch;
             for (int64_t row = 0; row < o->micro_batch; row++) {
                 *stopped = loader->stop;
                 if (*stopped) return LT_OK;

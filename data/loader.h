@@ -2,7 +2,7 @@
  * the items that this rank computes:
  *
  *   step s = first_step, first_step + 1, ...; micro-batch m = first_micro_batch ... + micro_batches - 1;
- *   row b of it is item g = (s - 1) * global_batch + m * micro_batch + b
+ *   row b of it is item g = first_item + (s - first_step) * global_batch + m * micro_batch + b
  *
  * and stops after last_step. Memory is sized once at start.
  */
@@ -18,6 +18,8 @@ typedef struct lt_loader_options {
     int64_t sequence_length, global_batch, micro_batch;
     int64_t first_micro_batch, micro_batches; /* of every step, on this rank */
     int64_t first_step, last_step;
+    int64_t first_item; /* samples consumed before first_step: (first_step - 1) * global_batch in a run that
+                           never changed its global batch */
     int queue_depth;        /* micro-batches read ahead; at least 1 */
     bool document_mask;     /* fill document_starts */
     int64_t document_token; /* with document_mask */

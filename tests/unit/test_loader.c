@@ -57,7 +57,8 @@ static void assert_batch(const lt_loader_options *o, const lt_batch *batch, int6
     assert_int_equal(batch->micro_batch_index, micro_batch);
     assert_true(batch->wait_ms >= 0 && batch->wait_ms < 60e3);
     for (int64_t row = 0; row < o->micro_batch; row++) {
-        int64_t item = (step - 1) * o->global_batch + micro_batch * o->micro_batch + row;
+        int64_t item = o->first_item + (step - o->first_step) * o->global_batch +
+                       micro_batch * o->micro_batch + row;
         int64_t sample = lt_order_sample(&o->order, item, NULL);
         for (int64_t t = 0; t < T; t++) {
             assert_int_equal(batch->inputs[row * T + t], sample * T + t);
@@ -94,11 +95,13 @@ static void resumed_run_goes_on_in_the_same_order(void **state) {
     (void)state;
     lt_loader_options options = standard();
     options.first_step = 4;
+    options.first_item = 3 * 6 + 1; /* a run whose global batch was not always 6 */
     start(&options);
     take_all(&options);
     /* 10^12 steps on: the arithmetic is 64-bit. */
     options.first_step = 1000000000000;
     options.last_step = options.first_step + 2;
+    options.first_item = (options.first_step - 1) * options.global_batch;
     start(&options);
     take_all(&options);
 }
