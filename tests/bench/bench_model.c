@@ -1,8 +1,9 @@
 /* Speed of the model on this machine, as shares of what sgemm reaches beside it.
  *
- * The yardstick is the sgemm rate of all threads, each calling single-threaded sgemm of 1024^3, measured in turn with
- * each line; best and median of the rounds are printed. Flops are counted as in the metrics (lt_model_flops_per_token):
- * 6 N a token and 6 products of causal attention, whatever is computed beside it. */
+ * The yardstick is the sgemm rate of all threads, each calling single-threaded sgemm of 1024^3, measured in
+ * turn with each line; best and median of the rounds are printed. Flops are counted as in the metrics
+ * (lt_model_flops_per_token): 6 N a token and 6 products of causal attention, whatever is computed beside it.
+ */
 #include "model/model.h"
 
 #include <cblas.h>
@@ -28,7 +29,8 @@ static int by_value(const void *a, const void *b) {
 
 static void *multiply(void *memory) {
     float *a = memory, *b = a + SIZE * SIZE, *c = b + SIZE * SIZE;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, SIZE, SIZE, SIZE, 1.0f, a, SIZE, b, SIZE, 0.0f, c, SIZE);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, SIZE, SIZE, SIZE, 1.0f, a, SIZE, b, SIZE, 0.0f, c,
+                SIZE);
     return NULL;
 }
 
@@ -62,8 +64,9 @@ static void report(line *l, const char *unit, double units) {
     qsort(sorted, ROUNDS, sizeof *sorted, by_value);
     qsort(rate, ROUNDS, sizeof *rate, by_value);
     qsort(sgemm, ROUNDS, sizeof *sgemm, by_value);
-    printf("%-34s best %.3f median %.3f of sgemm (%.0f Gflop/s; sgemm %.0f), %.0f %s", l->name, sorted[ROUNDS - 1],
-           sorted[ROUNDS / 2], rate[ROUNDS / 2], sgemm[ROUNDS / 2], rate[ROUNDS / 2] / l->gflop * units, unit);
+    printf("%-34s best %.3f median %.3f of sgemm (%.0f Gflop/s; sgemm %.0f), %.0f %s", l->name,
+           sorted[ROUNDS - 1], sorted[ROUNDS / 2], rate[ROUNDS / 2], sgemm[ROUNDS / 2],
+           rate[ROUNDS / 2] / l->gflop * units, unit);
     if (l->goal > 0) printf("  goal %.2f: %s", l->goal, sorted[ROUNDS / 2] >= l->goal ? "hit" : "miss");
     printf("\n");
     fflush(stdout);
@@ -75,7 +78,8 @@ static void record(line *l, int round, int threads, double seconds) {
     l->share[round] = l->rate[round] / l->sgemm[round];
 }
 
-static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt_attention_kind kind, double goal) {
+static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt_attention_kind kind,
+                            double goal) {
     const lt_model_options options = {.shape = {.vocabulary = 4096,
                                                 .hidden = 384,
                                                 .layers = 6,
@@ -129,7 +133,8 @@ static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt
     return LT_OK;
 }
 
-static lt_status bench_attention(lt_device *device, int64_t length, int64_t bias_length, float tau, double goal) {
+static lt_status bench_attention(lt_device *device, int64_t length, int64_t bias_length, float tau,
+                                 double goal) {
     enum { HEADS = 6, HEAD = 64 };
     const lt_ops *ops = device->ops;
     const int64_t width = HEADS * HEAD, count = length * width;
@@ -145,7 +150,8 @@ static lt_status bench_attention(lt_device *device, int64_t length, int64_t bias
     lt_mem memory;
     const int64_t saved_floats = (int64_t)(ops->attention_saved_bytes(device, &shape) / 4 + 64);
     LT_CHECK(ops->reserve(device, ops->scratch_bytes(device, &shape, 1, 1, 1)));
-    LT_CHECK(ops->allocate(device, sizeof(float) * (size_t)(8 * count + saved_floats + 2 * HEADS * 1025), &memory));
+    LT_CHECK(ops->allocate(device, sizeof(float) * (size_t)(8 * count + saved_floats + 2 * HEADS * 1025),
+                           &memory));
     memory.type = LT_FLOAT32;
     float *host = malloc(sizeof(float) * (size_t)(4 * count));
     for (int64_t i = 0; i < 4 * count; i++) host[i] = (float)(rand() % 2001 - 1000) * 1e-3f;
@@ -182,7 +188,8 @@ static lt_status bench_attention(lt_device *device, int64_t length, int64_t bias
 static lt_status bench_all(int threads) {
     lt_device *device;
     LT_CHECK(lt_cpu_device_create(threads, &device));
-    printf("threads %d, instruction set %s, BLAS kernel %s\n", threads, device->instruction_set, device->blas_kernel);
+    printf("threads %d, instruction set %s, BLAS kernel %s\n", threads, device->instruction_set,
+           device->blas_kernel);
     LT_CHECK(bench_attention(device, 1024, 512, -1.0f, 0.2));
     LT_CHECK(bench_attention(device, 1024, 0, 0.0f, 0));
     LT_CHECK(bench_attention(device, 4096, 512, -1.0f, 0));

@@ -1,0 +1,95 @@
+#include "trainer/run.h"
+
+#include "comm/log.h"
+#include "trainer/version.h"
+
+#include <string.h>
+
+static double mib(double bytes) {
+    return bytes / 0x1p20;
+}
+
+static void describe_model(const lt_run *run) {
+    const lt_model_shape *shape = &run->model_options.shape;
+    lt_log_info("model      %lld layers, hidden %lld, %lld heads (%lld key heads) of %lld, ffn %lld, "
+                "vocabulary %lld, "
+                "%s head; %.2fM parameters",
+                (long long)shape->layers, (long long)shape->hidden, (long long)shape->heads,
+                (long long)shape->key_heads, (long long)lt_head_size(shape), (long long)shape->intermediate,
+                (long long)shape->vocabulary, shape->tied ? "tied" : "untied",
+                1e-6 * (double)lt_model_registry(run->model)->elements);
+    if (shape->attention == LT_ATTENTION_LAZY)
+        lt_log_info("attention  lazy (Elastic-Softmax), distance bias over %lld tokens, tau from %g%s",
+                    (long long)shape->bias_length, shape->tau_init,
+                    run->config.data.document_mask ? ", documents apart" : "");
+    else
+        lt_log_info("attention  softmax%s", run->config.data.document_mask ? ", documents apart" : "");
+}
+
+static void describe_work(const lt_run *run) {
+    const lt_config *config = &run->config;
+    lt_log_info("data       %lld tokens in %lld file%s, %lld samples of %lld; a step takes %lld sequences "
+                "(%lld tokens), "
+                "an epoch %.1f steps",
+                (long long)lt_dataset_tokens(run->dataset), (long long)lt_dataset_files(run->dataset),
+                lt_dataset_files(run->dataset) == 1 ? "" : "s", (long long)lt_dataset_samples(run->dataset),
+                (long long)config->data.seq_len, (long long)config->train.global_batch,
+                (long long)(config->train.global_batch * config->data.seq_len),
+                (double)lt_dataset_samples(run->dataset) / (double)config->train.global_batch);
+    for (int i = 0; i < run->validation_sets; i++)
+        lt_log_info("validation %s%s%lld samples, the first %lld of them every %lld steps",
+                    run->validation[i].name == NULL ? "" : run->validation[i].name,
+                    run->validation[i].name == NULL ? "" : ": ",
+                    (long long)lt_dataset_samples(run->validation[i].dataset),
+                    (long long)(config->train.eval_batches * config->train.global_batch),
+                    (long long)config->train.eval_every);
+    lt_log_info("steps      %lld of micro-batches of %lld: %lld a step in %lld lanes, %lld a rank",
+                (long long)config->train.steps, (long long)config->train.micro_batch,
+                (long long)run->micro_batches, (long long)config->parallel.lanes,
+                (long long)run->own_batches);
+}
+
+static void describe_memory(const lt_run *run) {
+    const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
+    const double batches =
+        (double)(run->config.train.micro_batch * (run->config.data.seq_len + 1)) * 4 * 3 * 5;
+    const double exchange =
+        4 * (double)lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements);
+    const double total = (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
+                         (double)plan.activations + (double)plan.scratch + exchange + batches;
+    lt_log_info("memory     %.1f MiB a rank: parameters %.1f, optimizer %.1f, gradients %.1f (%d buffer%s "
+                "for %lld lane%s), "
+                "activations %.1f, scratch %.1f, communication %.1f, batches %.1f",
+                mib(total), mib((double)plan.parameters), mib((double)plan.optimizer),
+                mib((double)plan.gradients), run->model_options.gradient_buffers,
+                run->model_options.gradient_buffers == 1 ? "" : "s", (long long)run->own_lanes,
+                run->own_lanes == 1 ? "" : "s", mib((double)plan.activations), mib((double)plan.scratch),
+                mib(exchange), mib(batches));
+}
+
+lt_status lt_run_banner(lt_run *run) {
+    int oversubscribed = run->grid.oversubscribed ? 1 : 0;
+    lt_verdict worst;
+    LT_CHECK(lt_grid_agree(&run->grid, oversubscribed, &worst));
+    lt_log_info("lazytrain %s (%s)", lt_version(), lt_commit());
+    lt_log_info("grid       %d rank%s on %d host%s (%s), data %d x tensor %d; %s", run->grid.ranks,
+                run->grid.ranks == 1 ? "" : "s", run->grid.hosts, run->grid.hosts == 1 ? "" : "s",
+                run->provenance.hosts, run->grid.data_ranks, run->grid.tensor_ranks, run->grid.library);
+    lt_log_info(
+        "device     %s, %d thread%s a rank, instruction set %s, BLAS kernel %s, sgemm %.0f Gflop/s a rank",
+        run->device->kind, run->device->threads, run->device->threads == 1 ? "" : "s",
+        run->device->instruction_set, run->device->blas_kernel, run->peak_gflops);
+    describe_model(run);
+    describe_work(run);
+    describe_memory(run);
+    lt_log_info("folder     %s, a checkpoint every %lld steps; metrics in %s/metrics.jsonl",
+                run->config.checkpoint.dir, (long long)run->config.checkpoint.every, run->config.log.dir);
+    if (run->resumed_from[0] != '\0')
+        lt_log_info("resume     %s: step %lld, %lld tokens", run->resumed_from, (long long)run->step,
+                    (long long)run->tokens);
+    if (run->arguments.init_from != NULL) lt_log_info("weights    from %s", run->arguments.init_from);
+    if (worst.code != 0)
+        lt_log_warning(
+            "more threads than cores: ranks share cores; start fewer ranks a host or bind them apart");
+    return LT_OK;
+}

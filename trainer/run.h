@@ -1,0 +1,92 @@
+/* A training run: everything that the parts of `lazytrain train` share. trainer/setup.c makes it,
+ * trainer/train.c drives it. Functions here are collective unless they say otherwise. */
+#ifndef LT_TRAINER_RUN_H
+#define LT_TRAINER_RUN_H
+
+#include "checkpoints/checkpoint.h"
+#include "comm/grid.h"
+#include "comm/reduce.h"
+#include "data/loader.h"
+#include "model/step.h"
+#include "trainer/arguments.h"
+#include "trainer/config.h"
+#include "trainer/metrics.h"
+#include "trainer/signals.h"
+
+#include <limits.h>
+
+/* One validation set: neighbouring sources of one name. */
+typedef struct lt_validation_set {
+    const char *name; /* NULL: the only one, unnamed */
+    lt_dataset *dataset;
+} lt_validation_set;
+
+typedef struct lt_run {
+    lt_grid grid;
+    lt_train_arguments arguments;
+    lt_config config;
+    char *config_text; /* resolved YAML, as checkpoints keep it */
+    lt_provenance provenance;
+
+    lt_device *device;
+    double peak_gflops; /* of this rank: what utilisation is against */
+    lt_model_options model_options;
+    lt_model *model;
+
+    lt_dataset *dataset;
+    lt_loader *loader;
+    int validation_sets;
+    lt_validation_set validation[LT_MAX_SOURCES];
+
+    int64_t micro_batches;                       /* M, of the global batch */
+    int64_t own_lanes, own_batches, first_batch; /* of this rank: lanes, micro-batches, number of the first */
+
+    char resumed_from[PATH_MAX]; /* checkpoint; empty: a fresh run */
+    int64_t first_step;          /* the first one that this run computes */
+    int64_t step;                /* updates done */
+    int64_t samples, tokens;     /* consumed by them */
+    bool folder_locked;          /* rank 0 */
+    bool error_shared;           /* the last error is known to all ranks */
+    lt_metrics *metrics;         /* rank 0; else NULL */
+
+    float *reduce_scratch;
+    double *step_workspace;
+    double *evaluation_sums;                        /* one a sample */
+    int32_t *evaluation_memory, *evaluation_sample; /* a micro-batch; a sample */
+    lt_tokens
+        diagnostic_tokens; /* a copy of the global batch's first micro-batch; rank 0 on diagnostic steps */
+    int32_t *diagnostic_memory;
+    double *statistics;  /* [layers, heads, LT_STATISTICS] */
+    double *layer_means; /* [4, layers] */
+} lt_run;
+
+/* Makes a run ready for its first step: config shared, data opened, memory checked, folder taken, checkpoint
+ * chosen and loaded. Nothing outside is touched before everything that can be refused has been checked. */
+lt_status lt_run_open(lt_run *run);
+void lt_run_close(lt_run *run);
+
+/* Prints what a person wants to see before the first step. Rank 0 prints; collective for what it gathers. */
+lt_status lt_run_banner(lt_run *run);
+
+/* Writes the checkpoint of run->step: metrics first, then the file, then old ones go. A failure is tried once
+ * more. */
+lt_status lt_run_save(lt_run *run);
+
+/* Mean loss over each validation set, to log and metrics. */
+lt_status lt_run_validate(lt_run *run);
+
+/* Means over layers and heads of the attention statistics of run->diagnostic_tokens with the present weights.
+ * Arrays of `diagnostics` live until the next call. Local, rank 0. */
+lt_status lt_run_diagnose(lt_run *run, lt_metrics_diagnostics *diagnostics);
+
+/* The path of checkpoint `step` in the run's folder. Local. */
+void lt_run_checkpoint_path(const lt_run *run, int64_t step, char *path, size_t size);
+
+/* Seconds on a clock that only goes forward. Local. */
+double lt_now_s(void);
+
+/* Makes a status that one rank alone may have the same on all ranks, message included. An error that passed
+ * through here is known to all ranks; any other one is this rank's alone, and the top must abort for it. */
+lt_status lt_run_share(lt_run *run, lt_status mine);
+
+#endif

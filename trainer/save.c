@@ -1,0 +1,47 @@
+#include "trainer/run.h"
+
+#include "checkpoints/folder.h"
+#include "comm/log.h"
+#include "comm/watchdog.h"
+
+static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
+                            int64_t count, float *values) {
+    const lt_array array = kind == LT_TENSOR_PARAMETER      ? LT_ARRAY_PARAMETERS
+                           : kind == LT_TENSOR_FIRST_MOMENT ? LT_ARRAY_FIRST_MOMENT
+                                                            : LT_ARRAY_SECOND_MOMENT;
+    return lt_model_get(context, array, parameter, first, count, values);
+}
+
+static lt_status save_once(lt_run *run) {
+    lt_checkpoint_header header = {.step = run->step,
+                                   .tokens = run->tokens,
+                                   .config = run->config_text,
+                                   .provenance = run->provenance,
+                                   .sources = 1,
+                                   .samples_consumed = {run->samples}};
+    const lt_tensor_access access = {.context = run->model, .get = get_tensor};
+    LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK : lt_metrics_sync(run->metrics)));
+    const lt_status saved = lt_checkpoint_save(&run->grid, run->config.checkpoint.dir, &header,
+                                               lt_model_registry(run->model), &access);
+    LT_CHECK(lt_run_share(run, saved));
+    const lt_status status = run->grid.rank == 0
+                                 ? lt_folder_retain(run->config.checkpoint.dir, run->config.checkpoint.keep,
+                                                    run->config.checkpoint.keep_every)
+                                 : LT_OK;
+    return lt_run_share(run, status);
+}
+
+lt_status lt_run_save(lt_run *run) {
+    const double begin = lt_now_s();
+    lt_watchdog_tick("saving a checkpoint", run->step);
+    lt_status status = save_once(run);
+    if (status != LT_OK) {
+        lt_log_warning("%s; trying once more", lt_error_message());
+        lt_watchdog_tick("saving a checkpoint again", run->step);
+        LT_CHECK(save_once(run));
+    }
+    char path[PATH_MAX];
+    lt_run_checkpoint_path(run, run->step, path, sizeof path);
+    lt_log_info("saved %s in %.2f s", path, lt_now_s() - begin);
+    return LT_OK;
+}

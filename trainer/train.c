@@ -1,0 +1,375 @@
+#include "trainer/train.h"
+
+#include "comm/log.h"
+#include "comm/watchdog.h"
+#include "trainer/progress.h"
+#include "trainer/schedule.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the loop keeps between steps. Times are of this rank, since the last logged step. */
+typedef struct training {
+    lt_run *run;
+    lt_exchange exchange;
+    lt_step_options options;
+    lt_batch batch;
+    double started; /* of the process's training, for train.max_minutes */
+    bool agreement_begun;
+    lt_request own;       /* the gravest request of this rank */
+    lt_status own_status; /* the error behind it */
+    char own_message[1024];
+    lt_request agreed; /* by all ranks */
+    int agreed_rank;   /* the lowest one that brought it */
+    const char *signal;
+    int64_t steps_timed, skips;
+    double interval_began, data_wait_ms, comm_wait_ms;
+    struct rank_times *all_times; /* one a rank */
+    bool on_terminal;
+} training;
+
+/* ---- what a step needs from outside (lt_exchange)
+ * ----------------------------------------------------------------- */
+
+/* An error of this rank alone: kept, and told to the others at the next boundary. */
+static void remember_failure(training *t, lt_status status) {
+    if (t->own_status != LT_OK) return;
+    t->own_status = status;
+    t->own = status == LT_IO ? LT_REQUEST_SAVE_AND_FAIL : LT_REQUEST_FAIL;
+    snprintf(t->own_message, sizeof t->own_message, "%s", lt_error_message());
+}
+
+static bool is_diagnostic_step(const training *t, int64_t step) {
+    const int64_t every = t->run->config.log.diagnostics_every;
+    return every > 0 && (step % every == 0 || step == t->run->config.train.steps);
+}
+
+/* Diagnostics look at the first micro-batch of the global batch once the update is done. */
+static void keep_for_diagnostics(training *t) {
+    lt_run *run = t->run;
+    if (run->grid.rank != 0 || t->batch.micro_batch_index != 0 || !is_diagnostic_step(t, t->batch.step))
+        return;
+    const int64_t rows = run->config.train.micro_batch, tokens = rows * run->config.data.seq_len;
+    int32_t *inputs = run->diagnostic_memory, *targets = inputs + tokens, *starts = targets + tokens;
+    memcpy(inputs, t->batch.inputs, sizeof(int32_t) * (size_t)tokens);
+    memcpy(targets, t->batch.targets, sizeof(int32_t) * (size_t)tokens);
+    if (t->batch.document_starts != NULL)
+        memcpy(starts, t->batch.document_starts, sizeof(int32_t) * (size_t)tokens);
+    run->diagnostic_tokens = (lt_tokens){.rows = rows,
+                                         .inputs = inputs,
+                                         .targets = targets,
+                                         .document_starts = t->batch.document_starts == NULL ? NULL : starts};
+}
+
+static lt_status next_batch(void *context, lt_tokens *tokens) {
+    training *t = context;
+    *tokens = (lt_tokens){0};
+    if (t->own_status != LT_OK) return LT_OK;
+    lt_watchdog_tick("reading data", t->options.update.step);
+    const lt_status status = lt_loader_next(t->run->loader, &t->batch);
+    t->data_wait_ms += t->batch.wait_ms;
+    lt_watchdog_tick("forward and backward", t->options.update.step);
+    if (status != LT_OK) {
+        remember_failure(t, status);
+        return LT_OK;
+    }
+    keep_for_diagnostics(t);
+    *tokens = (lt_tokens){.rows = t->run->config.train.micro_batch,
+                          .inputs = t->batch.inputs,
+                          .targets = t->batch.targets,
+                          .document_starts = t->batch.document_starts};
+    return LT_OK;
+}
+
+/* The gravest request of this rank now: of a failure, a signal or the clock. */
+static lt_request own_request(training *t) {
+    const double limit_s = 60 * t->run->config.train.max_minutes;
+    const char *name;
+    const lt_request signalled = lt_signals_take(&name);
+    if (signalled > t->own) {
+        t->own = signalled;
+        t->signal = name;
+    }
+    if (limit_s > 0 && lt_now_s() - t->started > limit_s && t->own < LT_REQUEST_STOP) {
+        t->own = LT_REQUEST_STOP;
+        t->signal = "train.max_minutes";
+    }
+    return t->own;
+}
+
+static void take_verdict(training *t, const lt_verdict *verdict) {
+    if (verdict->code <= (int)t->agreed) return;
+    t->agreed = (lt_request)verdict->code;
+    t->agreed_rank = verdict->rank;
+}
+
+/* Before a micro-batch the answer may be one micro-batch old, so that no rank waits for another; before the
+ * exchange it is final. */
+static lt_status should_drop(void *context, bool last, bool *drop) {
+    training *t = context;
+    lt_grid *grid = &t->run->grid;
+    lt_verdict verdict;
+    if (t->agreement_begun) {
+        t->agreement_begun = false;
+        LT_CHECK(lt_grid_agree_end(grid, &verdict));
+        take_verdict(t, &verdict);
+    }
+    if (last) {
+        lt_watchdog_tick("agreement before the exchange", t->options.update.step);
+        const double begin = lt_now_s();
+        LT_CHECK(lt_grid_agree(grid, (int)own_request(t), &verdict));
+        t->comm_wait_ms += 1e3 * (lt_now_s() - begin);
+        take_verdict(t, &verdict);
+    } else if (t->agreed < LT_REQUEST_STOP) {
+        LT_CHECK(lt_grid_agree_begin(grid, (int)own_request(t)));
+        t->agreement_begun = true;
+    }
+    *drop = t->agreed >= LT_REQUEST_STOP;
+    return LT_OK;
+}
+
+static void add_on_device(void *context, float *to, const float *from, int64_t count) {
+    lt_device *device = context;
+    union {
+        const float *in;
+        unsigned char *out;
+    } source = {.in = from}; /* lt_mem has no const twin; add() only reads it */
+    device->ops->add(device, (lt_mem){(unsigned char *)to, LT_FLOAT32}, (lt_mem){source.out, LT_FLOAT32},
+                     count);
+}
+
+static lt_status reduce_gradients(void *context, lt_mem gradients, int64_t count) {
+    training *t = context;
+    const lt_reduce_device device = {.context = t->run->device, .add = add_on_device};
+    lt_watchdog_tick("gradient reduction", t->options.update.step);
+    const double begin = lt_now_s();
+    LT_CHECK(t->run->device->ops->synchronise(t->run->device));
+    LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, (float *)(void *)gradients.address, count,
+                                 t->run->reduce_scratch));
+    t->comm_wait_ms += 1e3 * (lt_now_s() - begin);
+    return LT_OK;
+}
+
+static lt_status reduce_loss(void *context, double *loss_sum) {
+    training *t = context;
+    return lt_reduce_doubles(&t->run->grid, loss_sum, 1);
+}
+
+/* ---- metrics
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* What ranks tell each other about the interval since the last logged step. */
+typedef struct rank_times {
+    double step_ms, data_wait_ms, comm_wait_ms, peak_gflops;
+} rank_times;
+
+/* Fills the times of `metrics`: maxima over ranks; the slowest rank is the one that waits least for others.
+ */
+static lt_status gather_times(training *t, lt_metrics_step *metrics) {
+    lt_run *run = t->run;
+    rank_times *all = t->all_times;
+    const double steps = (double)t->steps_timed;
+    const rank_times own = {.step_ms = 1e3 * (lt_now_s() - t->interval_began) / steps,
+                            .data_wait_ms = t->data_wait_ms / steps,
+                            .comm_wait_ms = t->comm_wait_ms / steps,
+                            .peak_gflops = run->peak_gflops};
+    LT_CHECK(lt_grid_all_gather(&run->grid, &own, all, sizeof own));
+    double busiest = -1, peak = 0;
+    for (int rank = 0; rank < run->grid.ranks; rank++) {
+        const double busy = all[rank].step_ms - all[rank].comm_wait_ms;
+        if (busy > busiest) {
+            busiest = busy;
+            metrics->slowest_rank = rank;
+        }
+        metrics->step_ms = fmax(metrics->step_ms, all[rank].step_ms);
+        metrics->data_wait_ms = fmax(metrics->data_wait_ms, all[rank].data_wait_ms);
+        metrics->comm_wait_ms = fmax(metrics->comm_wait_ms, all[rank].comm_wait_ms);
+        peak += all[rank].peak_gflops;
+    }
+    const double tokens = (double)(run->config.train.global_batch * run->config.data.seq_len);
+    const double flops = lt_model_flops_per_token(&run->model_options.shape, run->config.data.seq_len);
+    metrics->tokens_per_s = 1e3 * tokens / metrics->step_ms;
+    metrics->tokens_per_s_per_rank = metrics->tokens_per_s / run->grid.ranks;
+    metrics->flops_utilisation = peak > 0 ? 1e-9 * flops * metrics->tokens_per_s / peak : 0;
+    return LT_OK;
+}
+
+static void begin_interval(training *t) {
+    t->steps_timed = 0;
+    t->data_wait_ms = t->comm_wait_ms = 0;
+    t->interval_began = lt_now_s();
+}
+
+/* The line of metrics and the line on the screen of the step that was just done. */
+static lt_status report(training *t, const lt_step_result *result) {
+    lt_run *run = t->run;
+    const bool logged = run->step % run->config.log.every == 0 || run->step == run->config.train.steps ||
+                        is_diagnostic_step(t, run->step) || run->step == 1;
+    if (!logged) return LT_OK;
+    lt_metrics_step metrics = {.step = run->step,
+                               .tokens = run->tokens,
+                               .loss = result->loss,
+                               .learning_rate = t->options.update.learning_rate,
+                               .gradient_norm = result->gradient_norm};
+    LT_CHECK(gather_times(t, &metrics));
+    lt_status status = LT_OK;
+    lt_metrics_diagnostics diagnostics;
+    if (run->grid.rank == 0) {
+        if (is_diagnostic_step(t, run->step)) {
+            status = lt_run_diagnose(run, &diagnostics);
+            metrics.diagnostics = &diagnostics;
+        }
+        if (status == LT_OK) status = lt_metrics_write_step(run->metrics, &metrics);
+        lt_progress_show(&(lt_progress){.step = run->step,
+                                        .steps = run->config.train.steps,
+                                        .loss = result->loss,
+                                        .tokens_per_s = metrics.tokens_per_s,
+                                        .learning_rate = metrics.learning_rate,
+                                        .gradient_norm = result->gradient_norm,
+                                        .seconds_a_step = 1e-3 * metrics.step_ms},
+                         t->on_terminal, true);
+        if (status == LT_OK && metrics.diagnostics != NULL)
+            lt_log_info("step %lld: %.1f%% of attention weights are exactly 0, sink %.3f, mass %.3f, tau "
+                        "%.3f, %.1f%% "
+                        "of tiles live",
+                        (long long)run->step, 100 * diagnostics.sparsity, diagnostics.sink, diagnostics.mass,
+                        diagnostics.tau_mean, 100 * diagnostics.live_tiles);
+    }
+    begin_interval(t);
+    return lt_run_share(run, status);
+}
+
+/* ---- the loop
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void describe_step(training *t, int64_t step) {
+    const lt_config *config = &t->run->config;
+    const double rate = lt_learning_rate(config, step);
+    t->options.update = (lt_update){
+        .step = step,
+        .learning_rate = rate,
+        .lazy_learning_rate = rate * config->optimizer.lazy_lr_multiplier,
+        .freeze_lazy = config->optimizer.freeze_lazy_after >= 0 && step > config->optimizer.freeze_lazy_after,
+        .beta1 = config->optimizer.betas[0],
+        .beta2 = config->optimizer.betas[1],
+        .epsilon = config->optimizer.eps,
+        .weight_decay = config->optimizer.weight_decay,
+    };
+}
+
+/* Leaves after the ranks agreed to: saves where weights are worth saving, says why. */
+static lt_status leave(training *t) {
+    lt_run *run = t->run;
+    if (t->agreed != LT_REQUEST_FAIL) {
+        if (t->agreed == LT_REQUEST_STOP)
+            lt_log_info("%s: saving step %lld and leaving",
+                        t->signal != NULL ? t->signal : "another rank was signalled", (long long)run->step);
+        LT_CHECK(lt_run_save(run));
+    }
+    if (t->agreed == LT_REQUEST_STOP) return LT_STOPPED;
+    const bool mine = run->grid.rank == t->agreed_rank;
+    return lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK);
+}
+
+/* A loss or gradient that is not finite: the update is dropped, and perhaps the run goes on. */
+static lt_status handle_nonfinite(training *t, const lt_step_result *result) {
+    lt_run *run = t->run;
+    lt_verdict source; /* the first rank whose own loss is not finite */
+    LT_CHECK(lt_grid_agree(&run->grid, isfinite(result->own_loss_sum) ? 0 : 1, &source));
+    char where[160];
+    if (source.code != 0)
+        snprintf(where, sizeof where, "first on rank %d", source.rank);
+    else
+        snprintf(where, sizeof where, "no rank's loss alone");
+    const char *parameter = result->first_nonfinite == NULL ? "none" : result->first_nonfinite->name;
+    t->skips++;
+    if (strcmp(run->config.train.nonfinite, "skip") == 0 && t->skips <= run->config.train.max_skips) {
+        lt_log_warning(
+            "step %lld: loss %g (%s), first gradient that is not finite: %s; update dropped (%lld in a row, "
+            "train.max_skips %lld)",
+            (long long)run->step + 1, result->loss, where, parameter, (long long)t->skips,
+            (long long)run->config.train.max_skips);
+        return LT_OK;
+    }
+    return lt_fail(
+        LT_FAILED,
+        "step %lld: loss %g (%s), gradient norm %g, first gradient that is not finite: %s; weights are those "
+        "of step %lld; lower optimizer.lr, or set train.nonfinite: skip",
+        (long long)run->step + 1, result->loss, where, result->gradient_norm, parameter,
+        (long long)run->step);
+}
+
+/* After an update: report, validate, save. */
+static lt_status follow_up(training *t, const lt_step_result *result) {
+    lt_run *run = t->run;
+    const lt_config *config = &run->config;
+    const bool last = run->step == config->train.steps;
+    LT_CHECK(report(t, result));
+    if (config->train.eval_every > 0 && (run->step % config->train.eval_every == 0 || last)) {
+        LT_CHECK(lt_run_validate(run));
+        begin_interval(t);
+    }
+    const bool asked = t->agreed == LT_REQUEST_SAVE;
+    if (asked) t->agreed = t->own = LT_REQUEST_NONE;
+    if (asked || last || (config->checkpoint.every > 0 && run->step % config->checkpoint.every == 0)) {
+        LT_CHECK(lt_run_save(run));
+        begin_interval(t);
+    }
+    return LT_OK;
+}
+
+static lt_status train_step(training *t, bool *leaving) {
+    lt_run *run = t->run;
+    lt_step_result result;
+    describe_step(t, run->step + 1);
+    LT_CHECK(lt_step_run(run->model, &t->options, &t->exchange, &result));
+    if (result.outcome == LT_STEP_DROPPED) {
+        *leaving = true;
+        return LT_OK;
+    }
+    if (result.outcome == LT_STEP_NONFINITE)
+        LT_CHECK(lt_run_share(run, handle_nonfinite(t, &result)));
+    else
+        t->skips = 0;
+    run->step++;
+    run->samples += run->config.train.global_batch;
+    run->tokens += run->config.train.global_batch * run->config.data.seq_len;
+    t->steps_timed++;
+    return follow_up(t, &result);
+}
+
+lt_status lt_train(lt_run *run) {
+    const lt_config *config = &run->config;
+    training t = {
+        .run = run,
+        .started = lt_now_s(),
+        .on_terminal = lt_progress_on_terminal(),
+        .options = {.lanes = run->own_lanes,
+                    .batches_per_lane = run->own_batches / run->own_lanes,
+                    .micro_batch = config->train.micro_batch,
+                    .targets = config->train.global_batch * config->data.seq_len,
+                    .gradient_clip = config->optimizer.grad_clip,
+                    .workspace = run->step_workspace},
+    };
+    t.exchange = (lt_exchange){.context = &t,
+                               .next_batch = next_batch,
+                               .should_drop = should_drop,
+                               .reduce_gradients = reduce_gradients,
+                               .reduce_loss = reduce_loss};
+    if (run->first_step > config->train.steps) {
+        if (run->resumed_from[0] == '\0') return lt_run_save(run); /* train.steps: 0 */
+        lt_log_info("nothing to do: %s is of step %lld and train.steps is %lld", run->resumed_from,
+                    (long long)run->step, (long long)config->train.steps);
+        return LT_OK;
+    }
+    t.all_times = malloc(sizeof *t.all_times * (size_t)run->grid.ranks);
+    if (t.all_times == NULL) return lt_fail(LT_IO, "no memory for the times of %d ranks", run->grid.ranks);
+    begin_interval(&t);
+    bool leaving = false;
+    lt_status status = LT_OK;
+    while (status == LT_OK && run->step < config->train.steps && !leaving) status = train_step(&t, &leaving);
+    if (t.on_terminal) lt_log_progress(NULL);
+    free(t.all_times);
+    return status == LT_OK && leaving ? leave(&t) : status;
+}
