@@ -1,5 +1,7 @@
-/* Rank-aware log on stderr: what a person reads while a run goes on. Rank 0 speaks for all; an error is one line.
- * No MPI is needed: a program that never calls lt_log_set_rank() is rank 0. All functions are local and
+/* Rank-aware log on stderr: what a person reads while a run goes on. Rank 0 speaks for all; an error is one
+ * line. No MPI is needed: a program that never calls lt_log_set_rank() is rank 0 (lt_grid_open() calls it).
+ * Each line is one write(2), so that the lines of several ranks do not mix, and control characters in it are
+ * written as \xNN, so that it stays one line whatever a file name holds. All functions are local and
  * thread-safe.
  */
 #ifndef LT_COMM_LOG_H
@@ -14,12 +16,12 @@ __attribute__((format(printf, 1, 2))) void lt_log_info(const char *format, ...);
 /* One line `lazytrain: warning: ...`, rank 0 only. */
 __attribute__((format(printf, 1, 2))) void lt_log_warning(const char *format, ...);
 
-/* One line `lazytrain: error: MESSAGE`, from whichever rank calls it; control characters are written as \xNN, so
- * that the line stays one line whatever a file name holds. */
+/* One line `lazytrain: error: MESSAGE`, from whichever rank calls it. */
 void lt_log_error(const char *message);
 
-/* Keeps a progress line at the foot of a terminal: `line` replaces the one before it, other output goes above it.
- * With `line` NULL the progress line is ended. Rank 0 only. */
+/* Keeps a progress line at the foot of a terminal: `line` replaces the one before it, other output goes above
+ * it. With `line` NULL the progress line is ended and stays on the screen. A line wider than the terminal is
+ * cut. Rank 0 only; the caller asks isatty(STDERR_FILENO) first. */
 void lt_log_progress(const char *line);
 
 #endif

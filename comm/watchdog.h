@@ -1,18 +1,27 @@
-/* A thread that ends the process with LT_IO when nothing has moved for a given time, so that a hung network never
- * burns a reservation. The message says which rank waited, in which phase, for how long.
+/* A thread that ends the process with LT_IO when nothing has moved for a given time, so that a hung network
+ * never burns a reservation. The message says which rank waited, in which phase, for how long.
+ *
+ * The end is lt_grid_abort(): MPI_Abort, by which mpirun and srun end the other ranks at once and return 74;
+ * and where that hangs (a launcher cut off by the broken network, a main thread that holds MPI's locks)
+ * _exit() three seconds later. Where no launcher passes it on, every rank is ended by its own watchdog. When
+ * one rank hangs all others soon wait for it, so rank r gives the ranks below it a few seconds each to speak
+ * first, and one line is printed rather than one a rank.
  */
 #ifndef LT_COMM_WATCHDOG_H
 #define LT_COMM_WATCHDOG_H
 
 #include "comm/grid.h"
 
-/* Starts the thread; `timeout_s` 0 disables it. Local. */
+/* Starts the thread; `timeout_s` 0 disables it. Keeps nothing of `grid` but its rank and host. Time during
+ * which the whole process was stopped (SIGSTOP, a suspended job) is forgiven once it goes on. LT_BAD_INPUT: a
+ * negative timeout or a watchdog that already runs; LT_IO: no thread to be had. Local. */
 lt_status lt_watchdog_start(const lt_grid *grid, double timeout_s);
 
-/* Something moved; `phase` (a string literal such as "gradient reduction", step number beside it) is what this rank
- * does next. Cheap enough for every micro-batch. Local, thread-safe. */
+/* Something moved; `phase` (a string literal such as "gradient reduction", step number beside it) is what
+ * this rank does next. Cheap enough for every micro-batch. Local, thread-safe. */
 void lt_watchdog_tick(const char *phase, int64_t step);
 
+/* Ends the thread; harmless where none runs. Local. */
 void lt_watchdog_stop(void);
 
 #endif

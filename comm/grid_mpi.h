@@ -1,0 +1,31 @@
+/* Inside comm/ only: the MPI side of the grid, shared by the files that call MPI.
+ *
+ * Every communicator is the program's own and returns its errors; LT_MPI turns them into a status that names
+ * the call.
+ */
+#ifndef LT_COMM_GRID_MPI_H
+#define LT_COMM_GRID_MPI_H
+
+#include "comm/grid.h"
+
+#include <mpi.h>
+
+struct lt_grid_mpi {
+    MPI_Comm world;     /* collectives of all ranks, blocking */
+    MPI_Comm agreement; /* the pending agreement only, so that it may cross them */
+    MPI_Comm data;      /* the data ranks that share this rank's tensor rank, ranked by data_rank */
+    MPI_Request pending;
+    bool agreeing;
+    int64_t proposal, agreed; /* buffers of the pending agreement */
+};
+
+/* LT_OK, or LT_IO with the name of the MPI function, this rank and MPI's reason. */
+lt_status lt_mpi_status(int code, const char *function);
+
+/* Calls an MPI function and returns from the enclosing function unless it succeeds. */
+#define LT_MPI(function, ...) LT_CHECK(lt_mpi_status(function(__VA_ARGS__), #function))
+
+/* How many of the `left` elements go into the next MPI call, whose counts are ints. */
+int lt_mpi_piece(int64_t left);
+
+#endif

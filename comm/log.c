@@ -1,0 +1,149 @@
+#include "comm/log.h"
+#include "comm/status.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum {
+    PROGRESS_BYTES = 512,
+    /* every byte of a message may become the four of \xNN; the rest is prefix, newline and progress line */
+    LINE_BYTES = 4 * LT_ERROR_MESSAGE_BYTES + PROGRESS_BYTES + 64,
+};
+
+/* What one write(2) puts out. */
+typedef struct line {
+    size_t length;
+    char text[LINE_BYTES];
+} line;
+
+static const char clear_line[] = "\r\033[K";
+
+static atomic_int process_rank;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char progress[PROGRESS_BYTES]; /* under lock; "" where no progress line is on the screen */
+
+void lt_log_set_rank(int rank) {
+    atomic_store(&process_rank, rank);
+}
+
+static void put(line *out, const char *text) {
+    size_t length = strlen(text);
+    if (length > LINE_BYTES - out->length) length = LINE_BYTES - out->length;
+    memcpy(out->text + out->length, text, length);
+    out->length += length;
+}
+
+/* Adds `text` up to a length of `limit`, with control characters as \xNN: those of ASCII and those of
+ * U+0080..U+009F, which a terminal obeys too (U+009B starts an escape sequence). */
+static void put_escaped(line *out, const char *text, size_t limit) {
+    for (const unsigned char *at = (const unsigned char *)text; *at && out->length + 8 <= limit; at++) {
+        bool pair = at[0] == 0xC2 && at[1] >= 0x80 && at[1] <= 0x9F;
+        if (*at >= 0x20 && *at != 0x7F && !pair) {
+            out->text[out->length++] = (char)*at;
+            continue;
+        }
+        char escaped[16];
+        if (pair) {
+            snprintf(escaped, sizeof escaped, "\\x%02X\\x%02X", at[0], at[1]);
+            at++;
+        } else {
+            snprintf(escaped, sizeof escaped, "\\x%02X", *at);
+        }
+        put(out, escaped);
+    }
+}
+
+static void write_line(const line *out) {
+    size_t written = 0;
+    while (written < out->length) {
+        ssize_t count = write(STDERR_FILENO, out->text + written, out->length - written);
+        if (count > 0) {
+            written += (size_t)count;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            /* a launcher may have left stderr non-blocking */
+            struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+            poll(&ready, 1, 1000);
+        } else if (errno != EINTR) {
+            return; /* nowhere left to complain */
+        }
+    }
+}
+
+/* Writes one line above the progress line, if there is one. */
+static void log_line(const char *prefix, const char *text) {
+    line out = {.length = 0};
+    pthread_mutex_lock(&lock);
+    if (progress[0]) put(&out, clear_line);
+    put(&out, prefix);
+    put_escaped(&out, text, LINE_BYTES - PROGRESS_BYTES - 8);
+    put(&out, "\n");
+    put(&out, progress);
+    write_line(&out);
+    pthread_mutex_unlock(&lock);
+}
+
+void lt_log_info(const char *format, ...) {
+    if (atomic_load(&process_rank) != 0) return;
+    char text[LT_ERROR_MESSAGE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    log_line("", text);
+}
+
+void lt_log_warning(const char *format, ...) {
+    if (atomic_load(&process_rank) != 0) return;
+    char text[LT_ERROR_MESSAGE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    log_line("lazytrain: warning: ", text);
+}
+
+void lt_log_error(const char *message) {
+    log_line("lazytrain: error: ", message);
+}
+
+/* Cuts `text` to what fits on one row of the terminal: a wrapped line could not be replaced by \r. */
+static void cut_to_terminal(char *text) {
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return;
+    int columns = 0;
+    for (char *at = text; *at; at++) {
+        bool continues = ((unsigned char)*at & 0xC0) == 0x80; /* inside a UTF-8 character */
+        if (!continues && ++columns >= size.ws_col) {
+            *at = '\0';
+            return;
+        }
+    }
+}
+
+void lt_log_progress(const char *text) {
+    if (atomic_load(&process_rank) != 0) return;
+    line out = {.length = 0};
+    pthread_mutex_lock(&lock);
+    if (text) {
+        line shown = {.length = 0};
+        put_escaped(&shown, text, PROGRESS_BYTES - 1);
+        memcpy(progress, shown.text, shown.length);
+        progress[shown.length] = '\0';
+        cut_to_terminal(progress);
+        put(&out, clear_line);
+        put(&out, progress);
+    } else if (progress[0]) {
+        put(&out, "\n");
+        progress[0] = '\0';
+    }
+    write_line(&out);
+    pthread_mutex_unlock(&lock);
+}

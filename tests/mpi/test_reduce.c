@@ -1,0 +1,148 @@
+/* ranks: 1 2 4 8 3 */
+/* The reduction against the tree itself. Eight lanes hold values whose sum depends on the order; each rank
+ * sums its own lanes along the tree, the ranks reduce, and the result must have the bits of the tree over all
+ * eight lanes computed here by one rank: so the bits are the same at 1, 2, 4 and 8 ranks. Three ranks must be
+ * refused. */
+#include "comm/reduce.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LANES = 8 };
+
+static lt_grid grid;
+static int checks, failures;
+
+#define CHECK(condition) \
+    do { \
+        checks++; \
+        if (!(condition)) { \
+            failures++; \
+            fprintf(stderr, "test_reduce: rank %d, line %d: %s (message: %s)\n", grid.rank, __LINE__, \
+                    #condition, lt_error_message()); \
+        } \
+    } while (0)
+
+/* Element `i` of a lane: a hash spread over 40 binary orders of magnitude and both signs, so that rounding
+ * differs from one order of summation to another. */
+static double lane_value(int lane, int64_t i) {
+    uint64_t x = (uint64_t)i * 8 + (uint64_t)lane + 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    x ^= x >> 31;
+    double scale = 1;
+    for (uint64_t k = (x >> 53) % 20; k > 0; k--) scale *= 4;
+    return ((double)(x & 0xFFFFFFFF) / 4294967296.0 - 0.5) * scale;
+}
+
+/* The tree over lanes [first, first + lanes), in float. */
+static float tree_float(int first, int lanes, int64_t i) {
+    if (lanes == 1) return (float)lane_value(first, i);
+    return tree_float(first, lanes / 2, i) + tree_float(first + lanes / 2, lanes / 2, i);
+}
+
+static double tree_double(int first, int lanes, int64_t i) {
+    if (lanes == 1) return lane_value(first, i) / 3;
+    return tree_double(first, lanes / 2, i) + tree_double(first + lanes / 2, lanes / 2, i);
+}
+
+/* Adds, and notes the most that was asked for at once. */
+static void add(void *context, float *destination, const float *source, int64_t count) {
+    int64_t *most = context;
+    if (count > *most) *most = count;
+    for (int64_t i = 0; i < count; i++) destination[i] += source[i];
+}
+
+static const float guard = 12345.5f;
+
+static void reduces(int64_t count, int64_t limit) {
+    lt_grid_set_message_limit(limit);
+    int64_t most = 0, room = lt_reduce_scratch(&grid, count);
+    lt_reduce_device device = {&most, add};
+    int lanes = LANES / grid.ranks;
+    float *gradients = malloc((size_t)(count + 1) * sizeof *gradients);
+    float *scratch = malloc((size_t)(room + 1) * sizeof *scratch);
+    if (!gradients || !scratch) lt_grid_abort(&grid, LT_IO);
+    for (int64_t i = 0; i < count; i++) gradients[i] = tree_float(grid.rank * lanes, lanes, i);
+    gradients[count] = scratch[room] = guard;
+
+    CHECK(lt_reduce_gradients(&grid, &device, gradients, count, scratch) == LT_OK);
+
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < count; i++) {
+        float right = tree_float(0, LANES, i);
+        wrong += memcmp(&gradients[i], &right, sizeof right) != 0;
+    }
+    CHECK(wrong == 0);
+    CHECK(gradients[count] == guard && scratch[room] == guard);
+    CHECK(most <= limit);
+    CHECK(grid.ranks == 1 ? room == 0 : room <= 1 << 20);
+    free(gradients);
+    free(scratch);
+    lt_grid_set_message_limit(INT64_MAX);
+}
+
+/* The values above do tell orders apart: a sum in plain order has other bits in many elements. */
+static void values_depend_on_the_order(void) {
+    int differ = 0;
+    for (int64_t i = 0; i < 1000; i++) {
+        float serial = 0;
+        for (int lane = 0; lane < LANES; lane++) serial += (float)lane_value(lane, i);
+        differ += serial != tree_float(0, LANES, i);
+    }
+    CHECK(differ > 200);
+}
+
+static void reduces_doubles(int count) {
+    int lanes = LANES / grid.ranks;
+    double *values = malloc(((size_t)count + 1) * sizeof *values);
+    if (!values) lt_grid_abort(&grid, LT_IO);
+    for (int i = 0; i < count; i++) values[i] = tree_double(grid.rank * lanes, lanes, i);
+    values[count] = 3.25;
+    CHECK(lt_reduce_doubles(&grid, values, count) == LT_OK);
+    int wrong = 0;
+    for (int i = 0; i < count; i++) {
+        double right = tree_double(0, LANES, i);
+        wrong += memcmp(&values[i], &right, sizeof right) != 0;
+    }
+    CHECK(wrong == 0);
+    CHECK(values[count] == 3.25);
+    free(values);
+}
+
+static void refuses_other_numbers_of_ranks(void) {
+    float gradients[4] = {1, 2, 3, 4}, scratch[64];
+    double values[1] = {1};
+    int64_t most = 0;
+    lt_reduce_device device = {&most, add};
+    CHECK(lt_reduce_scratch(&grid, 4) <= 64);
+    CHECK(lt_reduce_gradients(&grid, &device, gradients, 4, scratch) == LT_BAD_INPUT);
+    CHECK(strstr(lt_error_message(), "3 data ranks") != NULL);
+    CHECK(lt_reduce_doubles(&grid, values, 1) == LT_BAD_INPUT);
+}
+
+int main(int argc, char **argv) {
+    if (lt_grid_open(&argc, &argv, &grid) != LT_OK) {
+        fprintf(stderr, "test_reduce: %s\n", lt_error_message());
+        return 1;
+    }
+    if (grid.ranks == 3) {
+        refuses_other_numbers_of_ranks();
+    } else {
+        values_depend_on_the_order();
+        for (int64_t count = 0; count <= 20; count++) reduces(count, INT64_MAX);
+        for (int64_t count = 0; count <= 70; count += 7)
+            reduces(count, 3); /* messages of one to three elements */
+        reduces(1000, 1);
+        reduces(10007, 128);
+        reduces(1500001, INT64_MAX); /* several pieces of the usual size */
+        int counts[] = {0, 1, 3, 64, 65, 200};
+        for (int i = 0; i < 6; i++) reduces_doubles(counts[i]);
+    }
+    lt_verdict verdict;
+    if (lt_grid_agree(&grid, failures > 0, &verdict) != LT_OK) verdict.code = 1;
+    if (grid.rank == 0 && verdict.code == 0) printf("test_reduce: %d checks passed\n", checks);
+    lt_grid_close(&grid);
+    return verdict.code;
+}
