@@ -115,12 +115,37 @@ void test_close(const char *what, const float *got, const double *expected, int6
 
 const char *const TEST_INSTRUCTION_SETS[] = {"avx512", "avx2", "sse2", "generic", NULL};
 
+enum { GUARD_BYTE = 0xa5 };
+
 #ifdef __SANITIZE_ADDRESS__
 enum { GUARD_ELEMENTS = 0 };
+
+/* A CPU's memory is the host's, so malloc() can stand in for allocate(), which hands out whole pages. */
+static lt_mem allocate(lt_device *device, size_t bytes) {
+    assert_string_equal(device->kind, "cpu");
+    lt_mem mem = {malloc(bytes), LT_BYTES};
+    return mem;
+}
+
+static void release(lt_device *device, lt_mem mem, size_t bytes) {
+    (void)device;
+    (void)bytes;
+    free(mem.address);
+}
 #else
 enum { GUARD_ELEMENTS = 3 };
+
+static lt_mem allocate(lt_device *device, size_t bytes) {
+    lt_mem mem;
+    assert_int_equal(device->ops->allocate(device, bytes, &mem), LT_OK);
+    mem.type = LT_BYTES;
+    return mem;
+}
+
+static void release(lt_device *device, lt_mem mem, size_t bytes) {
+    device->ops->release(device, mem, bytes);
+}
 #endif
-enum { GUARD_BYTE = 0xa5 };
 
 lt_device *test_open_device(const char *instruction_set, int threads) {
     lt_device *device = NULL;
@@ -138,13 +163,11 @@ lt_device *test_open_device(const char *instruction_set, int threads) {
 static lt_mem place(test_arena *arena, lt_type type, int64_t count, const void *values) {
     assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
     size_t element = lt_type_bytes(type), bytes = (size_t)(count + 2 * GUARD_ELEMENTS) * element;
-    lt_mem whole;
-    assert_int_equal(arena->device->ops->allocate(arena->device, bytes, &whole), LT_OK);
+    lt_mem whole = allocate(arena->device, bytes);
     unsigned char *content = malloc(bytes > 0 ? bytes : 1);
     if (content == NULL) abort();
     memset(content, GUARD_BYTE, bytes);
     memcpy(content + GUARD_ELEMENTS * element, values, (size_t)count * element);
-    whole.type = LT_BYTES;
     arena->device->ops->upload(arena->device, whole, content, (int64_t)bytes);
     free(content);
     lt_mem inner = lt_at((lt_mem){whole.address, type}, GUARD_ELEMENTS);
@@ -179,10 +202,8 @@ lt_mem test_integer_buffer(test_arena *arena, const int32_t *values, int64_t cou
 
 /* Kept 64-byte aligned, as allocate() gives it: what lies there is the device's own affair. */
 lt_mem test_byte_buffer(test_arena *arena, size_t bytes) {
-    lt_mem mem;
     assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
-    assert_int_equal(arena->device->ops->allocate(arena->device, bytes, &mem), LT_OK);
-    mem.type = LT_BYTES;
+    lt_mem mem = allocate(arena->device, bytes);
     arena->buffers[arena->count].whole = arena->buffers[arena->count].inner = mem;
     arena->buffers[arena->count].bytes = arena->buffers[arena->count].inner_bytes = bytes;
     arena->count++;
@@ -215,11 +236,12 @@ double *test_read_doubles(test_arena *arena, lt_mem from, int64_t count) {
     return values;
 }
 
-void test_reserve(test_arena *arena, const lt_attention *attention, int64_t rows, int64_t hidden) {
+void test_reserve(test_arena *arena, const lt_attention *attention, int64_t rows, int64_t hidden,
+                  int64_t largest) {
     const lt_attention small = {
         .batch = 1, .query_length = 1, .key_length = 1, .heads = 1, .key_heads = 1, .head_size = 2};
-    size_t bytes = arena->device->ops->scratch_bytes(arena->device, attention != NULL ? attention : &small,
-                                                     rows, hidden);
+    const lt_attention *shape = attention != NULL ? attention : &small;
+    size_t bytes = arena->device->ops->scratch_bytes(arena->device, shape, rows, hidden, largest);
     assert_int_equal(arena->device->ops->reserve(arena->device, bytes), LT_OK);
 }
 
@@ -241,7 +263,7 @@ static void check_guards(test_arena *arena, int buffer) {
 static void close_arena(test_arena *arena) {
     for (int i = 0; i < arena->count; i++) {
         check_guards(arena, i);
-        arena->device->ops->release(arena->device, arena->buffers[i].whole, arena->buffers[i].bytes);
+        release(arena->device, arena->buffers[i].whole, arena->buffers[i].bytes);
     }
     arena->device->ops->destroy(arena->device);
 }

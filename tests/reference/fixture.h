@@ -72,8 +72,10 @@ lt_mem test_byte_buffer(test_arena *arena, size_t bytes);
 float *test_read_floats(test_arena *arena, lt_mem from, int64_t count);
 double *test_read_doubles(test_arena *arena, lt_mem from, int64_t count);
 
-/* Reserves the device's scratch memory for `attention` (NULL: none) and rows of `hidden`. */
-void test_reserve(test_arena *arena, const lt_attention *attention, int64_t rows, int64_t hidden);
+/* Reserves the device's scratch memory for `attention` (NULL: none), matrices of rows x hidden and flat
+ * arrays of up to `largest` elements. */
+void test_reserve(test_arena *arena, const lt_attention *attention, int64_t rows, int64_t hidden,
+                  int64_t largest);
 
 /* Runs `body` on a device of every instruction set that this machine has, with 1, 2 and 3 threads, and fails
  * unless what it reads has the same bits at each number of threads. */

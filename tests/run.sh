@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Runs test programs and counts what they report. Usage: tests/run.sh BUILD SUITE...
+#
+#   unit   build/tests/unit/test_*   one process each, cmocka
+#   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists
+#   cli    tests/cli/*.sh            the program itself, as a user runs it
+#   slow   tests/slow/*.sh           the same, too long for every day
+#
+# Everything speaks TAP; the last line is `N passed, N failed, N skipped`. The output of a failed test is shown whole,
+# logs stay in BUILD/test-logs. TEST_ONLY=name runs the tests whose path holds name.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=$1
+shift
+export LAZYTRAIN="$PWD/$build/lazytrain" TEST_BUILD="$PWD/$build"
+case $build in /*) export LAZYTRAIN="$build/lazytrain" TEST_BUILD="$build" ;; esac
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export CMOCKA_MESSAGE_OUTPUT=TAP
+source tests/mpirun.sh
+logs=$TEST_BUILD/test-logs
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+
+# Counts the TAP lines of one program's log. A program that fails without saying which test did is one failure.
+count() { # name, log, exit status, seconds
+  local ok bad skip
+  skip=$(grep -cE '^(not )?ok .*# SKIP' "$2")
+  ok=$(grep -E '^ok ' "$2" | grep -vc '# SKIP')
+  bad=$(grep -E '^not ok ' "$2" | grep -vc '# SKIP')
+  if [ "$3" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  if [ $((ok + bad + skip)) -eq 0 ]; then bad=1; fi
+  passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+  printf '%-44s %4d passed %3d failed %3d skipped  %4d s\n' "$1" "$ok" "$bad" "$skip" "$4"
+  grep -hE '# SKIP|^# skip' "$2" | sed 's/^/    /'
+  if [ "$bad" -gt 0 ]; then
+    echo "---- $1: exit status $3, log $2"
+    tail -n 60 "$2"
+    echo "----"
+  fi
+}
+
+run() { # name, command...
+  local name=$1 log begin=$SECONDS status
+  shift
+  case $name in *"${TEST_ONLY:-}"*) ;; *) return ;; esac
+  log=$logs/${name//[\/ ]/_}.log
+  "$@" >"$log" 2>&1 </dev/null
+  status=$?
+  count "$name" "$log" $status $((SECONDS - begin))
+}
+
+# An MPI test is one test a rank count.
+run_ranks() { # program, ranks
+  echo "1..1"
+  if timeout -k 5 "${TEST_TIMEOUT:-300}" tests/mpirun_ranks "$2" "$1"; then
+    echo "ok 1 - $(basename "$1") on $2 ranks"
+  else
+    echo "not ok 1 - $(basename "$1") on $2 ranks: exit status $?"
+  fi
+}
+
+for suite; do
+  case $suite in
+    unit) for test in tests/unit/test_*.c; do
+        name=$(basename "$test" .c)
+        run "unit/$name" timeout -k 5 "${TEST_TIMEOUT:-300}" "$TEST_BUILD/tests/unit/$name"
+      done ;;
+    mpi) for test in tests/mpi/test_*.c; do
+        name=$(basename "$test" .c)
+        for ranks in $(sed -n '1s/.*ranks: *\([0-9 ]*\).*/\1/p' "$test"); do
+          run "mpi/$name $ranks" run_ranks "$TEST_BUILD/tests/mpi/$name" "$ranks"
+        done
+      done ;;
+    cli | slow) for test in tests/"$suite"/*.sh; do
+        [ -e "$test" ] || continue
+        run "$suite/$(basename "$test" .sh)" timeout -k 10 "${TEST_TIMEOUT:-900}" bash "$test"
+      done ;;
+    *) echo "unknown suite $suite" >&2; exit 2 ;;
+  esac
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
