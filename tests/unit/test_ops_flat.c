@@ -1,0 +1,184 @@
+/* The operations of a device over flat arrays (moving, adding, norms, AdamW) against the float64 reference.
+ */
+#include "tests/reference/fixture.h"
+#include "tests/reference/reference.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Around the sizes of vectors and of the pieces that a device may cut arrays into. */
+static const int64_t COUNTS[] = {1, 2, 3, 15, 16, 17, 100, 1023, 4097, 32767, 32768, 32769, 100001};
+enum { COUNT_COUNT = sizeof COUNTS / sizeof COUNTS[0] };
+
+static void for_counts(test_body body) {
+    for (int i = 0; i < COUNT_COUNT; i++) test_every_device(body, &COUNTS[i]);
+}
+
+static void run_moves(test_arena *arena, const void *context) {
+    const lt_ops *ops = arena->device->ops;
+    int64_t count = *(const int64_t *)context;
+    test_random random = {(uint64_t)count};
+    const float *values = test_floats(&random, count, 0.0, 1.0);
+    const double *wide = test_widen(values, count);
+    const int32_t *ids = test_tokens(&random, count, 1000);
+
+    lt_mem to = test_float_buffer(arena, NULL, count);
+    ops->copy(arena->device, to, test_float_buffer(arena, values, count), count);
+    assert_memory_equal(test_read_floats(arena, to, count), values, (size_t)count * sizeof *values);
+    lt_mem to_wide = test_double_buffer(arena, NULL, count);
+    ops->copy(arena->device, to_wide, test_double_buffer(arena, wide, count), count);
+    assert_memory_equal(test_read_doubles(arena, to_wide, count), wide, (size_t)count * sizeof *wide);
+    lt_mem to_ids = test_integer_buffer(arena, NULL, count);
+    ops->copy(arena->device, to_ids, test_integer_buffer(arena, ids, count), count);
+    int32_t *got_ids = TEST_NEW(int32_t, count);
+    assert_int_equal(ops->download(arena->device, got_ids, to_ids, count), LT_OK);
+    assert_memory_equal(got_ids, ids, (size_t)count * sizeof *ids);
+
+    ops->zero(arena->device, to, count);
+    ops->zero(arena->device, to_wide, count);
+    const float *zeros = test_read_floats(arena, to, count);
+    const double *wide_zeros = test_read_doubles(arena, to_wide, count);
+    for (int64_t i = 0; i < count; i++) assert_true(zeros[i] == 0.0f && wide_zeros[i] == 0.0);
+
+    lt_mem bytes = test_byte_buffer(arena, (size_t)count);
+    unsigned char *content = TEST_NEW(unsigned char, count);
+    for (int64_t i = 0; i < count; i++) content[i] = 7;
+    ops->upload(arena->device, bytes, content, count);
+    ops->zero(arena->device, bytes, count - 1);
+    assert_int_equal(ops->download(arena->device, content, bytes, count), LT_OK);
+    for (int64_t i = 0; i < count; i++) assert_int_equal(content[i], i < count - 1 ? 0 : 7);
+}
+
+static void test_copy_and_zero(void **state) {
+    (void)state;
+    for_counts(run_moves);
+}
+
+/* New memory is zero, and of the size asked for. */
+static void run_allocate(test_arena *arena, const void *context) {
+    (void)context;
+    lt_mem mem;
+    const size_t bytes = 100003;
+    unsigned char *content = TEST_NEW(unsigned char, (int64_t)bytes);
+    memset(content, 1, bytes);
+    assert_int_equal(arena->device->ops->allocate(arena->device, bytes, &mem), LT_OK);
+    mem.type = LT_BYTES;
+    assert_int_equal(arena->device->ops->download(arena->device, content, mem, (int64_t)bytes), LT_OK);
+    for (size_t i = 0; i < bytes; i++) assert_int_equal(content[i], 0);
+    arena->device->ops->release(arena->device, mem, bytes);
+
+    lt_status status = arena->device->ops->allocate(arena->device, (size_t)1 << 62, &mem);
+    assert_int_equal(status, LT_IO);
+    assert_true(strlen(lt_error_message()) > 0);
+}
+
+static void test_allocate(void **state) {
+    (void)state;
+    test_every_device(run_allocate, NULL);
+}
+
+static void run_add(test_arena *arena, const void *context) {
+    int64_t count = *(const int64_t *)context;
+    test_random random = {(uint64_t)count};
+    const float *a = test_floats(&random, count, 0.0, 1.0), *b = test_floats(&random, count, 0.0, 1.0);
+    lt_mem to = test_float_buffer(arena, a, count);
+    arena->device->ops->add(arena->device, to, test_float_buffer(arena, b, count), count);
+    const float *got = test_read_floats(arena, to, count);
+    for (int64_t i = 0; i < count; i++) assert_true(got[i] == a[i] + b[i]);
+}
+
+static void test_add(void **state) {
+    (void)state;
+    for_counts(run_add);
+}
+
+static void run_sum_squares(test_arena *arena, const void *context) {
+    const lt_ops *ops = arena->device->ops;
+    int64_t count = *(const int64_t *)context;
+    test_random random = {(uint64_t)count};
+    /* Entries of 1e25 square to more than float32 holds. */
+    const double scales[] = {1.0, 1e25};
+    test_reserve(arena, NULL, 1, 1, count);
+    lt_mem sum = test_double_buffer(arena, NULL, 1);
+    for (int i = 0; i < 2; i++) {
+        float *values = test_floats(&random, count, 0.0, scales[i]);
+        double expected = ref_sum_squares(test_widen(values, count), count);
+        ops->sum_squares(arena->device, test_float_buffer(arena, values, count), count, sum);
+        test_close_doubles("sum of squares", test_read_doubles(arena, sum, 1), &expected, 1, 1e-6, 0.0);
+        values[count - 1] = NAN;
+        ops->sum_squares(arena->device, test_float_buffer(arena, values, count), count, sum);
+        double broken;
+        assert_int_equal(ops->download(arena->device, &broken, sum, 1), LT_OK);
+        assert_true(!isfinite(broken));
+    }
+}
+
+static void test_sum_squares(void **state) {
+    (void)state;
+    for_counts(run_sum_squares);
+}
+
+/* The order is part of the contract, so the bits are those of the plain loop. */
+static void run_sum_segments(test_arena *arena, const void *context) {
+    int64_t length = *(const int64_t *)context;
+    test_random random = {(uint64_t)length};
+    const double *values = test_widen(test_floats(&random, 3 * length, 1.0, 1.0), 3 * length);
+    double expected[3];
+    ref_sum_segments(values, 3, length, expected);
+    test_reserve(arena, NULL, 3, length, 3 * length);
+    lt_mem sums = test_double_buffer(arena, NULL, 3);
+    arena->device->ops->sum_segments(arena->device, test_double_buffer(arena, values, 3 * length), 3, length,
+                                     sums);
+    assert_memory_equal(test_read_doubles(arena, sums, 3), expected, sizeof expected);
+}
+
+static void test_sum_segments(void **state) {
+    (void)state;
+    for_counts(run_sum_segments);
+}
+
+static void run_adamw(test_arena *arena, const void *context) {
+    int64_t count = *(const int64_t *)context;
+    test_random random = {(uint64_t)count};
+    float *weights = test_floats(&random, count, 0.0, 0.02),
+          *gradients = test_floats(&random, count, 0.0, 1.0);
+    float *m = test_floats(&random, count, 0.0, 1.0), *v = test_floats(&random, count, 0.0, 1.0);
+    for (int64_t i = 0; i < count; i++) {
+        float size = (float)pow(10.0, 8.0 * test_uniform(&random) - 6.0); /* of the gradient: 1e-6 to 1e2 */
+        gradients[i] *= size;
+        m[i] *= size;
+        v[i] *= v[i] * size * size;
+        if (i % 7 == 3) gradients[i] = m[i] = v[i] = 0.0f; /* an embedding that no token has met */
+        if (i % 5 == 1) weights[i] = 0.0f;
+    }
+    lt_adamw adamw = {3e-2, 0.9, 0.95, 1e-8, 0.1, 1.0 - pow(0.9, 3.0), 1.0 - pow(0.95, 3.0), 0.25};
+    double *expected = test_widen(weights, count), *exact_m = test_widen(m, count),
+           *exact_v = test_widen(v, count);
+    ref_adamw(expected, test_widen(gradients, count), exact_m, exact_v, count, &adamw);
+
+    lt_mem w = test_float_buffer(arena, weights, count), g = test_float_buffer(arena, gradients, count);
+    lt_mem first = test_float_buffer(arena, m, count), second = test_float_buffer(arena, v, count);
+    arena->device->ops->adamw(arena->device, w, g, first, second, count, &adamw);
+    test_close("weights", test_read_floats(arena, w, count), expected, count, 2e-6, 0.0);
+    test_close("m", test_read_floats(arena, first, count), exact_m, count, 1e-6, 0.0);
+    const float *got_v = test_read_floats(arena, second, count);
+    for (int64_t i = 0; i < count; i++) assert_true(fabs((double)got_v[i] - exact_v[i]) <= 1e-6 * exact_v[i]);
+    assert_memory_equal(test_read_floats(arena, g, count), gradients, (size_t)count * sizeof *gradients);
+}
+
+static void test_adamw(void **state) {
+    (void)state;
+    for_counts(run_adamw);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_allocate, test_free_all),
+        cmocka_unit_test_teardown(test_copy_and_zero, test_free_all),
+        cmocka_unit_test_teardown(test_add, test_free_all),
+        cmocka_unit_test_teardown(test_sum_squares, test_free_all),
+        cmocka_unit_test_teardown(test_sum_segments, test_free_all),
+        cmocka_unit_test_teardown(test_adamw, test_free_all),
+    };
+    return cmocka_run_group_tests_name("flat arrays on a device", tests, NULL, NULL);
+}

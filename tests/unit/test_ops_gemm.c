@@ -1,0 +1,132 @@
+/* Matrix products of a device against the float64 reference: all four layouts, with and without accumulation,
+ * rows that are longer than the matrix is wide.
+ *
+ * Tolerance: a sum of k products of N(0, 1) values is of the order of sqrt(k) and carries a rounding error of
+ * about 6e-8 sqrt(k) times that; 1e-5 of the largest entry leaves a factor of ten at k = 301. */
+#include "tests/reference/fixture.h"
+#include "tests/reference/reference.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct size_case {
+    const char *name;
+    int64_t m, n, k;
+} size_case;
+
+static const size_case CASES[] = {
+    {"1 x 1 x 1", 1, 1, 1},           {"1 x 300 x 7", 1, 300, 7},       {"300 x 1 x 5", 300, 1, 5},
+    {"17 x 33 x 1", 17, 33, 1},       {"3 x 5 x 301", 3, 5, 301},       {"48 x 64 x 65", 48, 64, 65},
+    {"100 x 100 x 99", 100, 100, 99}, {"129 x 97 x 211", 129, 97, 211}, {"255 x 257 x 31", 255, 257, 31},
+    {"13 x 299 x 3", 13, 299, 3},     {"299 x 13 x 3", 299, 13, 3},     {"700 x 500 x 300", 700, 500, 300},
+};
+enum { CASE_COUNT = sizeof CASES / sizeof CASES[0] };
+
+typedef struct problem {
+    int64_t m, n, k;
+    const float *a, *b, *start; /* [m, k], [k, n], [m, n] */
+    const double *product;
+} problem;
+
+/* The matrix, transposed if asked for, with NaN in the `padding` elements that end each stored row. */
+static float *store(const float *matrix, int64_t rows, int64_t columns, bool transposed, int64_t padding) {
+    int64_t stored_rows = transposed ? columns : rows, width = transposed ? rows : columns;
+    float *stored = TEST_NEW(float, stored_rows *(width + padding));
+    for (int64_t i = 0; i < stored_rows; i++)
+        for (int64_t j = 0; j < width + padding; j++)
+            stored[i * (width + padding) + j] = j >= width   ? NAN
+                                                : transposed ? matrix[j * columns + i]
+                                                             : matrix[i * columns + j];
+    return stored;
+}
+
+static void multiply(test_arena *arena, const problem *p, bool a_transposed, bool b_transposed,
+                     bool accumulate) {
+    int64_t padding = accumulate ? 3 : 0, lda = (a_transposed ? p->m : p->k) + padding;
+    int64_t ldb = (b_transposed ? p->k : p->n) + padding, ldc = p->n + 2 * padding;
+    const float *a = store(p->a, p->m, p->k, a_transposed, padding);
+    const float *b = store(p->b, p->k, p->n, b_transposed, padding);
+    const float *c = store(p->start, p->m, p->n, false, 2 * padding);
+    lt_gemm gemm = {.m = p->m,
+                    .n = p->n,
+                    .k = p->k,
+                    .a = test_float_buffer(arena, a, (a_transposed ? p->k : p->m) * lda),
+                    .b = test_float_buffer(arena, b, (b_transposed ? p->n : p->k) * ldb),
+                    .c = test_float_buffer(arena, accumulate ? c : NULL, p->m * ldc),
+                    .lda = lda,
+                    .ldb = ldb,
+                    .ldc = ldc,
+                    .a_transposed = a_transposed,
+                    .b_transposed = b_transposed,
+                    .accumulate = accumulate};
+    arena->device->ops->gemm(arena->device, &gemm);
+    const float *got = test_read_floats(arena, gemm.c, p->m * ldc);
+    float *dense = TEST_NEW(float, p->m * p->n);
+    double *expected = TEST_NEW(double, p->m * p->n);
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < ldc; j++) {
+            if (j >= p->n) {
+                assert_true(isnan(got[i * ldc + j]));
+                continue;
+            }
+            dense[i * p->n + j] = got[i * ldc + j];
+            expected[i * p->n + j] =
+                p->product[i * p->n + j] + (accumulate ? (double)p->start[i * p->n + j] : 0.0);
+        }
+    test_close("c", dense, expected, p->m * p->n, 1e-5, 0.0);
+}
+
+static void run_layouts(test_arena *arena, const void *context) {
+    test_reserve(arena, NULL, 1, 1, 1);
+    for (int way = 0; way < 8; way++)
+        multiply(arena, context, (way & 1) != 0, (way & 2) != 0, (way & 4) != 0);
+}
+
+static void test_case(void **state) {
+    const size_case *c = *state;
+    test_random random = {(uint64_t)(c - CASES)};
+    float *a = test_floats(&random, c->m * c->k, 0.0, 1.0), *b = test_floats(&random, c->k * c->n, 0.0, 1.0);
+    double *product = TEST_NEW(double, c->m * c->n);
+    ref_gemm_shape shape = {.m = c->m, .n = c->n, .k = c->k, .lda = c->k, .ldb = c->n, .ldc = c->n};
+    ref_gemm(&shape, test_widen(a, c->m * c->k), test_widen(b, c->k * c->n), product);
+    problem p = {c->m, c->n, c->k, a, b, test_floats(&random, c->m * c->n, 0.0, 1.0), product};
+    test_every_device(run_layouts, &p);
+}
+
+/* Tiles of one product run at the same instant on several threads, each in a call of the BLAS. A BLAS that
+ * hands its packing buffers out without a lock gives one buffer to two of them now and then. A row times a
+ * matrix in two tiles is done in a microsecond, so that many tries cost nothing. */
+static void run_at_once(test_arena *arena, const void *context) {
+    (void)context;
+    enum { COLUMNS = 300, DEPTH = 7, ROUNDS = 5000 };
+    test_random random = {7};
+    lt_gemm gemm = {
+        .m = 1, .n = COLUMNS, .k = DEPTH, .lda = DEPTH, .ldb = DEPTH, .ldc = COLUMNS, .b_transposed = true};
+    gemm.a = test_float_buffer(arena, test_floats(&random, DEPTH, 0.0, 1.0), DEPTH);
+    gemm.b = test_float_buffer(arena, test_floats(&random, DEPTH * COLUMNS, 0.0, 1.0), DEPTH * COLUMNS);
+    gemm.c = test_float_buffer(arena, NULL, COLUMNS);
+    test_reserve(arena, NULL, 1, 1, 1);
+    arena->device->ops->gemm(arena->device, &gemm);
+    const float *first = test_read_floats(arena, gemm.c, COLUMNS);
+    int wrong = 0;
+    for (int round = 0; round < ROUNDS && arena->device->threads == 2; round++) {
+        float again[COLUMNS];
+        arena->device->ops->gemm(arena->device, &gemm);
+        assert_int_equal(arena->device->ops->download(arena->device, again, gemm.c, COLUMNS), LT_OK);
+        wrong += memcmp(first, again, sizeof again) != 0;
+    }
+    if (wrong > 0) fail_msg("%d of %d products have other bits than the first", wrong, ROUNDS);
+}
+
+static void test_at_once(void **state) {
+    (void)state;
+    test_every_device(run_at_once, NULL);
+}
+
+int main(void) {
+    struct CMUnitTest tests[CASE_COUNT + 1] = {
+        [CASE_COUNT] = {"tiles at the same instant", test_at_once, NULL, test_free_all, NULL}};
+    for (int i = 0; i < CASE_COUNT; i++)
+        tests[i] = (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
+    return cmocka_run_group_tests_name("matrix products on a device", tests, NULL, NULL);
+}

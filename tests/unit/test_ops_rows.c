@@ -1,0 +1,250 @@
+/* The operations of a device that treat tokens one by one, against the float64 reference.
+ *
+ * Tolerance: each output is a handful of float32 operations (2^-24 = 6e-8 each) on values of the order of its
+ * tensor's largest entry, or a sum of at most some thousand such terms: 5e-6 of the largest entry. Outputs
+ * marked
+ * `+=` start from values of the order of 1, others from NaN. */
+#include "tests/reference/fixture.h"
+#include "tests/reference/reference.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double TOLERANCE = 5e-6;
+
+/* ---- embedding
+ * ---------------------------------------------------------------------------------------------- */
+
+typedef struct matrix_case {
+    int64_t rows, width;
+    double scale;
+} matrix_case;
+
+static void run_embedding(test_arena *arena, const void *context) {
+    enum { VOCABULARY = 5 }; /* so that tokens repeat */
+    const matrix_case *c = context;
+    const lt_ops *ops = arena->device->ops;
+    test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
+    int64_t out_count = c->rows * c->width, weight_count = VOCABULARY * c->width;
+    const int32_t *tokens = test_tokens(&random, c->rows, VOCABULARY);
+    const float *weight = test_floats(&random, weight_count, 0.0, 1.0);
+    const float *d_out = test_floats(&random, out_count, 0.0, 1.0);
+    double *out = TEST_NEW(double, out_count), *d_weight = test_widen(weight, weight_count);
+    ref_embedding_forward(tokens, test_widen(weight, weight_count), c->rows, c->width, out);
+    ref_embedding_backward(tokens, test_widen(d_out, out_count), c->rows, c->width, d_weight);
+
+    test_reserve(arena, NULL, c->rows, c->width, weight_count);
+    lt_mem ids = test_integer_buffer(arena, tokens, c->rows), to = test_float_buffer(arena, NULL, out_count);
+    ops->embedding_forward(arena->device, ids, test_float_buffer(arena, weight, weight_count), c->rows,
+                           c->width, to);
+    test_close("out", test_read_floats(arena, to, out_count), out, out_count, 0.0, 0.0);
+    lt_mem sums = test_float_buffer(arena, weight, weight_count);
+    ops->embedding_backward(arena->device, ids, test_float_buffer(arena, d_out, out_count), c->rows, c->width,
+                            sums);
+    test_close("d_weight", test_read_floats(arena, sums, weight_count), d_weight, weight_count, TOLERANCE,
+               0.0);
+}
+
+static void test_embedding(void **state) {
+    (void)state;
+    static const matrix_case cases[] = {{1, 1, 0}, {3, 7, 0}, {50, 64, 0}, {51, 65, 0}, {300, 200, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_embedding, &cases[i]);
+}
+
+/* ---- rmsnorm
+ * ------------------------------------------------------------------------------------------------ */
+
+static void run_rmsnorm(test_arena *arena, const void *context) {
+    const matrix_case *c = context;
+    const lt_ops *ops = arena->device->ops;
+    const double epsilon = 1e-6;
+    test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
+    int64_t rows = c->rows, hidden = c->width, count = rows * hidden;
+    const float *x = test_floats(&random, count, 0.0, c->scale),
+                *weight = test_floats(&random, hidden, 1.0, 0.3);
+    const float *d_y = test_floats(&random, count, 0.0, 1.0);
+    const float *x_start = test_floats(&random, count, 0.0, 1.0 / c->scale);
+    const float *weight_start = test_floats(&random, hidden, 0.0, 1.0);
+    double *y = TEST_NEW(double, count), *inverse_rms = TEST_NEW(double, rows);
+    double *d_x = test_widen(x_start, count), *d_weight = test_widen(weight_start, hidden);
+    ref_rmsnorm_forward(test_widen(x, count), test_widen(weight, hidden), epsilon, rows, hidden, y,
+                        inverse_rms);
+    ref_rmsnorm_backward(test_widen(x, count), test_widen(weight, hidden), inverse_rms,
+                         test_widen(d_y, count), rows, hidden, d_x, d_weight);
+
+    test_reserve(arena, NULL, rows, hidden, count);
+    lt_mem from = test_float_buffer(arena, x, count), scale = test_float_buffer(arena, weight, hidden);
+    lt_mem to = test_float_buffer(arena, NULL, count), rms = test_float_buffer(arena, NULL, rows);
+    ops->rmsnorm_forward(arena->device, from, scale, epsilon, rows, hidden, to, rms);
+    test_close("y", test_read_floats(arena, to, count), y, count, TOLERANCE, 0.0);
+    test_close("inverse_rms", test_read_floats(arena, rms, rows), inverse_rms, rows, TOLERANCE, 0.0);
+    lt_mem to_x = test_float_buffer(arena, x_start, count),
+           to_weight = test_float_buffer(arena, weight_start, hidden);
+    ops->rmsnorm_backward(arena->device, from, scale, rms, test_float_buffer(arena, d_y, count), rows, hidden,
+                          to_x, to_weight);
+    test_close("d_x", test_read_floats(arena, to_x, count), d_x, count, TOLERANCE, 0.0);
+    test_close("d_weight", test_read_floats(arena, to_weight, hidden), d_weight, hidden, TOLERANCE, 0.0);
+}
+
+static void test_rmsnorm(void **state) {
+    (void)state;
+    /* At a scale of 1e-3 epsilon is as large as the mean square. */
+    static const matrix_case cases[] = {{1, 1, 1.0},    {3, 2, 1.0},      {50, 15, 1.0},
+                                        {2, 17, 1.0},   {7, 64, 1e-3},    {9, 100, 1e3},
+                                        {33, 769, 1.0}, {3000, 11, 1e-3}, {257, 48, 1.0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_rmsnorm, &cases[i]);
+}
+
+/* ---- rope
+ * --------------------------------------------------------------------------------------------------- */
+
+typedef struct rope_case {
+    int64_t rows, length, first, heads, head_size, stride;
+} rope_case;
+
+static void run_rope(test_arena *arena, const void *context) {
+    const rope_case *c = context;
+    test_random random = {(uint64_t)c->stride};
+    int64_t count = c->rows * c->stride, positions = c->first + c->length, angles = positions * c->head_size;
+    const float *x = test_floats(&random, count, 0.0, 1.0);
+    float *table = TEST_NEW(float, angles);
+    double *exact = TEST_NEW(double, angles);
+    ref_rope_table(10000.0, positions, c->head_size, exact);
+    for (int64_t i = 0; i < angles; i++) table[i] = (float)exact[i];
+    const double *rounded = test_widen(table, angles);
+    double *forward = test_widen(x, count), *back = test_widen(x, count);
+    ref_rope(forward, c->stride, rounded, c->rows, c->length, c->first, c->heads, c->head_size, false);
+    ref_rope(back, c->stride, rounded, c->rows, c->length, c->first, c->heads, c->head_size, true);
+
+    test_reserve(arena, NULL, c->rows, c->stride, count);
+    lt_mem angles_there = test_float_buffer(arena, table, angles);
+    for (int inverse = 0; inverse < 2; inverse++) {
+        lt_mem to = test_float_buffer(arena, x, count);
+        arena->device->ops->rope(arena->device, to, c->stride, angles_there, c->rows, c->length, c->first,
+                                 c->heads, c->head_size, inverse);
+        const float *got = test_read_floats(arena, to, count);
+        test_close(inverse ? "rotated back" : "rotated", got, inverse ? back : forward, count, TOLERANCE,
+                   0.0);
+        for (int64_t t = 0; t < c->rows; t++) /* what lies between tokens keeps its bits */
+            for (int64_t i = c->heads * c->head_size; i < c->stride; i++)
+                assert_true(got[t * c->stride + i] == x[t * c->stride + i]);
+    }
+}
+
+static void test_rope(void **state) {
+    (void)state;
+    static const rope_case cases[] = {{1, 1, 0, 1, 2, 2},       {6, 3, 0, 2, 6, 17},
+                                      {10, 10, 3, 3, 64, 200},  {4, 1, 77, 2, 128, 256},
+                                      {300, 100, 0, 4, 16, 97}, {14, 7, 1, 1, 96, 96}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_rope, &cases[i]);
+}
+
+/* ---- swiglu
+ * ------------------------------------------------------------------------------------------------- */
+
+static void run_swiglu(test_arena *arena, const void *context) {
+    const matrix_case *c = context;
+    const lt_ops *ops = arena->device->ops;
+    test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
+    int64_t count = c->rows * c->width;
+    const float *gate_up = test_floats(&random, 2 * count, 0.0, c->scale);
+    const float *d_out = test_floats(&random, count, 0.0, 1.0);
+    double *out = TEST_NEW(double, count), *d_gate_up = TEST_NEW(double, 2 * count);
+    ref_swiglu_forward(test_widen(gate_up, 2 * count), c->rows, c->width, out);
+    ref_swiglu_backward(test_widen(gate_up, 2 * count), test_widen(d_out, count), c->rows, c->width,
+                        d_gate_up);
+
+    test_reserve(arena, NULL, c->rows, 2 * c->width, 2 * count);
+    lt_mem from = test_float_buffer(arena, gate_up, 2 * count), to = test_float_buffer(arena, NULL, count);
+    ops->swiglu_forward(arena->device, from, c->rows, c->width, to);
+    test_close("out", test_read_floats(arena, to, count), out, count, TOLERANCE, 0.0);
+    lt_mem back = test_float_buffer(arena, NULL, 2 * count), again = test_float_buffer(arena, NULL, count);
+    ops->swiglu_backward(arena->device, from, test_float_buffer(arena, d_out, count), c->rows, c->width, back,
+                         again);
+    test_close("d_gate_up", test_read_floats(arena, back, 2 * count), d_gate_up, 2 * count, TOLERANCE, 0.0);
+    test_close("out again", test_read_floats(arena, again, count), out, count, TOLERANCE, 0.0);
+}
+
+static void test_swiglu(void **state) {
+    (void)state;
+    /* A scale of 60 brings gates whose exponential overflows float32. */
+    static const matrix_case cases[] = {{1, 1, 1.0},   {3, 3, 1.0},   {20, 64, 1.0},  {5, 100, 1.0},
+                                        {7, 257, 1.0}, {3, 33, 60.0}, {200, 17, 1.0}, {40, 1027, 2.0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_swiglu, &cases[i]);
+}
+
+/* ---- cross entropy
+ * ------------------------------------------------------------------------------------------ */
+
+static void run_cross_entropy(test_arena *arena, const void *context) {
+    const matrix_case *c = context;
+    const lt_ops *ops = arena->device->ops;
+    test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
+    int64_t rows = c->rows, vocabulary = c->width, count = rows * vocabulary;
+    float *logits = test_floats(&random, count, 0.0, c->scale);
+    const int32_t *targets = test_tokens(&random, rows, vocabulary);
+    for (int64_t t = 0; t < rows; t += 2) logits[t * vocabulary + targets[t]] += (float)(2.0 * c->scale);
+    double *losses = TEST_NEW(double, rows), *gradient = test_widen(logits, count);
+    ref_cross_entropy(gradient, targets, rows, vocabulary, 0.125, true, losses);
+
+    test_reserve(arena, NULL, rows, vocabulary, count);
+    lt_mem ids = test_integer_buffer(arena, targets, rows);
+    for (int with_gradient = 0; with_gradient < 2; with_gradient++) {
+        lt_mem at = test_float_buffer(arena, logits, count), to = test_double_buffer(arena, NULL, rows);
+        ops->cross_entropy(arena->device, at, ids, rows, vocabulary, 0.125, with_gradient, to);
+        /* log(sum) is rounded where sum is near 1; with one token in the vocabulary nothing is, and losses
+         * are 0. */
+        double floor = vocabulary == 1 ? 0.0 : 1.0;
+        test_close_doubles("losses", test_read_doubles(arena, to, rows), losses, rows, 1e-6, floor);
+        const float *got = test_read_floats(arena, at, count);
+        if (with_gradient)
+            test_close("d_logits", got, gradient, count, TOLERANCE, 0.0);
+        else
+            assert_memory_equal(got, logits, sizeof(float) * (size_t)count);
+    }
+}
+
+static void test_cross_entropy(void **state) {
+    (void)state;
+    static const matrix_case cases[] = {{1, 1, 1.0},     {5, 2, 1.0}, {33, 257, 3.0},    {7, 5001, 1.0},
+                                        {6, 17, 5000.0}, {3, 1, 1e4}, {4, 1003, 5000.0}, {2, 31, 1e-3}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        test_every_device(run_cross_entropy, &cases[i]);
+}
+
+/* A run stops on a loss that is not finite: one broken logit must show, wherever it lies. */
+static void run_broken_logits(test_arena *arena, const void *context) {
+    (void)context;
+    enum { VOCABULARY = 37 };
+    const float bad[2] = {NAN, INFINITY};
+    test_reserve(arena, NULL, VOCABULARY, VOCABULARY, VOCABULARY * VOCABULARY);
+    for (int which = 0; which < 2; which++) {
+        float logits[VOCABULARY * VOCABULARY] = {0};
+        int32_t targets[VOCABULARY] = {0};
+        for (int t = 0; t < VOCABULARY; t++) logits[t * VOCABULARY + t] = bad[which];
+        lt_mem to = test_double_buffer(arena, NULL, VOCABULARY);
+        arena->device->ops->cross_entropy(
+            arena->device, test_float_buffer(arena, logits, VOCABULARY * VOCABULARY),
+            test_integer_buffer(arena, targets, VOCABULARY), VOCABULARY, VOCABULARY, 1.0, false, to);
+        double losses[VOCABULARY];
+        assert_int_equal(arena->device->ops->download(arena->device, losses, to, VOCABULARY), LT_OK);
+        for (int t = 0; t < VOCABULARY; t++) assert_true(!isfinite(losses[t]));
+    }
+}
+
+static void test_broken_logits(void **state) {
+    (void)state;
+    test_every_device(run_broken_logits, NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_embedding, test_free_all),
+        cmocka_unit_test_teardown(test_rmsnorm, test_free_all),
+        cmocka_unit_test_teardown(test_rope, test_free_all),
+        cmocka_unit_test_teardown(test_swiglu, test_free_all),
+        cmocka_unit_test_teardown(test_cross_entropy, test_free_all),
+        cmocka_unit_test_teardown(test_broken_logits, test_free_all),
+    };
+    return cmocka_run_group_tests_name("rows on a device", tests, NULL, NULL);
+}
