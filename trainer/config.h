@@ -1,6 +1,7 @@
-/* The config: one struct, filled from one table (trainer/config_table.c) that also validates, documents and resolves
- * it (contracts.md, "Config"). Numbers are range-checked, unknown keys name the nearest known one, and a value of a
- * capability that this version lacks is refused plainly. No MPI here: rank 0 parses and shares the resolved YAML.
+/* The config: one struct, filled from one table (trainer/config_table.c) that also validates, documents and
+ * resolves it (contracts.md, "Config"). Numbers are range-checked, unknown keys name the nearest known one,
+ * and a value of a capability that this version lacks is refused plainly. No MPI here: rank 0 parses and
+ * shares the resolved YAML.
  */
 #ifndef LT_TRAINER_CONFIG_H
 #define LT_TRAINER_CONFIG_H
@@ -12,9 +13,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { LT_MAX_SOURCES = 64 };
+enum { LT_MAX_SOURCES = 64, LT_CONFIG_MAX_KEYS = 96 };
 
-/* One entry of data.train or data.validation. */
+/* One entry of data.train or data.validation. Neighbours of one name are one validation set. */
 typedef struct lt_config_source {
     char *path;    /* glob, folder or file */
     char *name;    /* of a validation set in a map; else NULL */
@@ -65,7 +66,7 @@ typedef struct lt_config {
     } schedule;
     struct {
         int64_t steps, global_batch, micro_batch, seed;
-        char *device; /* auto, cpu */
+        char *device;    /* auto, cpu */
         int64_t threads; /* 0: the rank's share of cores */
         char *recompute;
         int64_t eval_every, eval_batches;
@@ -87,11 +88,18 @@ typedef struct lt_config {
         int64_t every, diagnostics_every;
         bool tensorboard;
     } log;
+    bool set[LT_CONFIG_MAX_KEYS]; /* by table row: the file or an override gave the key a value */
 } lt_config;
 
-/* Sets every key to its default, and forgets which keys were set. */
-void lt_config_init(lt_config *config);
+/* Sets every key to its default (0 or NULL where there is none), and forgets which keys were set. LT_IO
+ * without memory. */
+lt_status lt_config_init(lt_config *config);
+
+/* Frees what the config owns and zeroes it. */
 void lt_config_free(lt_config *config);
+
+/* Whether the file or an override gave `key` ("schedule.decay_steps") a value; false for an unknown key. */
+bool lt_config_is_set(const lt_config *config, const char *key);
 
 /* What is given beside the file: `KEY.PATH=VALUE` texts in order; the last one wins. */
 typedef struct lt_config_overrides {
@@ -99,26 +107,32 @@ typedef struct lt_config_overrides {
     int count;
 } lt_config_overrides;
 
-/* Reads `path`, applies `overrides`, checks every key, resolves what depends on other keys (num_kv_heads,
- * schedule.decay_steps, parallel.lanes, log.dir, ...) and checks combinations that need no other file or rank.
- * `kept` (NULL: none) is the config text of the checkpoint that the run resumes from: schedule.* and parallel.lanes
- * that are unset here take its values. LT_BAD_INPUT: file, line, key, found, expected. */
+/* Reads `path`, applies `overrides` (NULL: none), checks every key, resolves what depends on other keys
+ * (num_kv_heads, schedule.decay_steps, parallel.lanes, log.dir, ...) and checks combinations that need no
+ * other file or rank. `kept` (NULL: none) is the config text of the checkpoint that the run resumes from:
+ * schedule.* and parallel.lanes that are unset here take its values. Pass NULL for a checkpoint of step 0,
+ * which keeps none. A schedule.decay_steps kept from another schedule.kind means something else there and
+ * resolves anew. `config` needs no lt_config_init() before; after an error it is empty. LT_BAD_INPUT: file,
+ * line, key, found, expected; an override is named by its text. */
 lt_status lt_config_load(const char *path, const lt_config_overrides *overrides, const char *kept,
                          lt_config *config);
 
-/* Parses a resolved config (the text of lt_config_print). `origin` names it in messages. */
+/* Parses a resolved config (the text of lt_config_print). `origin` names it in messages. All keys count as
+ * set. */
 lt_status lt_config_parse(const char *yaml, const char *origin, lt_config *config);
 
 /* The resolved config as YAML, every key, in the table's order. malloc'ed; NULL without memory. */
 char *lt_config_print(const lt_config *config);
 
-/* Whether `resumed` may continue a run made with `saved`: every key that differs is free, or in `allowed`
- * (KEYs of --allow; a prefix such as "optimizer" allows its keys). LT_BAD_INPUT names the first key that may not
- * change, both values and what to do. Free changes that change bits are collected in `note` [size] for one line. */
-lt_status lt_config_check_resume(const lt_config *saved, const lt_config *resumed, const char *const *allowed,
-                                 int allowed_count, char *note, size_t size);
+/* Whether `resumed` may continue a run made with `saved`, whose checkpoint is of step `saved_step`: every key
+ * that differs is free, or in `allowed` (KEYs of --allow; a prefix such as "optimizer" allows its keys). At
+ * step 0 schedule.* is free too. LT_BAD_INPUT names the first key that may not change, both values and what
+ * to do, or a KEY of `allowed` that does not exist. Free changes that change bits are collected in `note`
+ * [size] for one line, such as "train.micro_batch 2 (was 1), parallel.lanes 4 (was 8)"; empty: none. */
+lt_status lt_config_check_resume(const lt_config *saved, int64_t saved_step, const lt_config *resumed,
+                                 const char *const *allowed, int allowed_count, char *note, size_t size);
 
-/* The table as help text: key, default, meaning. */
+/* The table as help text: key, default, meaning; at most 100 columns. */
 void lt_config_help(FILE *out);
 
 /* The model's shape as the config says it. */

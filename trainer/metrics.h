@@ -6,13 +6,13 @@
 
 #include <stdint.h>
 
-/* What diagnostic steps add: means over layers and heads, and per layer. Arrays of `layers` values, owned by the
- * caller; NULL arrays are left out. */
+/* What diagnostic steps add: means over layers and heads, and per layer. Arrays of `layers` values, owned by
+ * the caller; NULL arrays are left out. */
 typedef struct lt_metrics_diagnostics {
-    double sparsity; /* share of visible weights that are exactly 0 */
-    double sink;     /* mean weight on the first visible token, rows with more than one visible key */
+    double sparsity;   /* share of visible weights that are exactly 0 */
+    double sink;       /* mean weight on the first visible token, rows with more than one visible key */
     double sink_heads; /* share of heads whose sink is over 0.3 */
-    double mass;     /* mean sum of a row's weights */
+    double mass;       /* mean sum of a row's weights */
     double tau_mean;
     double live_tiles; /* share of visited tiles with a weight above 0 */
     int64_t layers;
@@ -31,15 +31,22 @@ typedef struct lt_metrics_step {
 
 typedef struct lt_metrics lt_metrics;
 
-/* Opens the file for appending after dropping every line past `last_step` and a torn last line, by writing aside and
- * renaming. `last_step` 0 with an existing file of an older run empties it. LT_BAD_INPUT: cannot be written. */
+/* Opens DIRECTORY/metrics.jsonl for appending after dropping every line past `last_step` and a last line that
+ * is torn or no JSON object, by writing aside and renaming. Lines further up that cannot be read stay, with a
+ * warning. `last_step` 0 empties a file of an older run. The folder exists (lt_folder_prepare). LT_BAD_INPUT:
+ * it cannot be written, or the file is none; LT_IO: it cannot be read or written aside. */
 lt_status lt_metrics_open(const char *directory, int64_t last_step, lt_metrics **metrics);
 
+/* Append one line, with a single write. Numbers have 9 significant digits; what is not finite becomes null.
+ * LT_IO with the system's reason; the file then ends with the line before. `name` NULL: the one unnamed
+ * validation set. */
 lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *values);
 lt_status lt_metrics_write_validation(lt_metrics *metrics, int64_t step, const char *name, double loss);
 
 /* fsync: before a checkpoint is published. */
 lt_status lt_metrics_sync(lt_metrics *metrics);
+
+/* Closes and frees; NULL is fine. */
 void lt_metrics_close(lt_metrics *metrics);
 
 #endif
