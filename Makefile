@@ -1,7 +1,7 @@
 # lazytrain: pretraining of Lazy Attention models. `make help` lists the targets.
 #
 # Variables a user may set: MPICC, CC, NVCC, PKG_CONFIG_PATH, PREFIX, DESTDIR, BLAS_CFLAGS, BLAS_LIBS, HDF5_CFLAGS,
-# HDF5_LIBS, BUILD (folder of the objects), DEPS=skip (never call apt-get).
+# HDF5_LIBS, BUILD (folder of the objects), MPIRUN (for tests and the demo), DEPS=skip (never call apt-get).
 
 MPICC      ?= mpicc
 PKG_CONFIG ?= pkg-config
@@ -54,17 +54,73 @@ MODEL_OBJECTS  := $(MODEL_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
 BASE_OBJECTS   := $(BUILD)/obj/comm/status.o $(BUILD)/obj/comm/log.o
 OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_SOURCES:%.c=$(BUILD)/obj/%.o)
 
-.DEFAULT_GOAL := all
-.PHONY: all clean help
-.SECONDARY:
+# ---- targets -------------------------------------------------------------------------------------------------------
+# The first make installs what is missing; a second one, which then finds the libraries, does the work.
 
-all: $(BUILD)/lazytrain
+.DEFAULT_GOAL := all
+.SECONDARY:
+.PHONY: all deps install demo test test-slow bench lint sanitize clean help
+ifneq ($(filter skip,$(DEPS) $(deps)),)
+deps_for = @:
+else
+deps_for = @MPICC="$(MPICC)" PKG_CONFIG="$(PKG_CONFIG)" CC="$(CC)" BLAS_LIBS="$(filter-out $(BLAS_DIR)%,$(BLAS_LIBS))" launch/deps.sh
+endif
+AGAIN := @+$(MAKE) --no-print-directory
+
+all: ## build/lazytrain (the default)
+	$(deps_for) build
+	$(AGAIN) build-program
+
+deps: ## install what is missing through apt-get (DEPS=skip: never)
+	$(deps_for) build test
+
+install: all ## to PREFIX (default /usr/local)
+	install -D -m 755 $(BUILD)/lazytrain $(DESTDIR)$(PREFIX)/bin/lazytrain
+
+demo: ## train a small model on this repository's own text, interrupt and resume it (TEXT=FILE: on your text)
+	$(deps_for) build
+	$(AGAIN) build-program
+	@LAZYTRAIN=$(BUILD)/lazytrain launch/demo.sh $(if $(TEXT),"$(TEXT)")
+
+test: ## all tests but the slow ones (SUITES="unit mpi cli", TEST_ONLY=name)
+	$(deps_for) build test
+	$(AGAIN) build-tests
+	@tests/run.sh $(BUILD) $(or $(SUITES),unit mpi cli)
+
+test-slow: ## the slow tests
+	$(deps_for) build test
+	$(AGAIN) build-tests
+	@tests/run.sh $(BUILD) slow
+
+bench: ## speed, as shares of sgemm measured beside it
+	$(deps_for) build test
+	$(AGAIN) run-bench
+
+lint: ## clang-format, clang-tidy, cppcheck, shellcheck
+	$(deps_for) build test lint
+	$(AGAIN) run-lint
+
+sanitize: ## unit and MPI tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(deps_for) build test
+	$(AGAIN) BUILD=$(BUILD)/sanitize OPTIMISE=-O1 SANITIZE="-fsanitize=address,undefined -fno-omit-frame-pointer" build-tests
+	@. tests/sanitizers.sh && tests/run.sh $(BUILD)/sanitize $(or $(SUITES),unit mpi)
+
+clean: ## remove everything that was built, and the demo
+	rm -rf $(BUILD) demo
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+# ---- how things are built ------------------------------------------------------------------------------------------
+
+.PHONY: build-program
+build-program: $(BUILD)/lazytrain
 
 $(BUILD)/lazytrain: $(BUILD)/obj/trainer/main.o $(OBJECTS)
 	$(MPICC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
 
 define compile_kernel
-$(BUILD)/obj/model/cpu/kernels/%.$(1).o: model/cpu/kernels/%.c | deps-quiet
+$(BUILD)/obj/model/cpu/kernels/%.$(1).o: model/cpu/kernels/%.c
 	@mkdir -p $$(@D)
 	$$(CC) $$(ALL_CFLAGS) $$(ISA_FLAGS_$(1)) -DLT_ISA=$(1) -MMD -MP -c -o $$@ $$<
 endef
@@ -73,11 +129,11 @@ $(foreach isa,$(ISAS),$(eval $(call compile_kernel,$(isa))))
 $(BUILD)/obj/model/cpu/gemm.o: EXTRA := $(BLAS_CFLAGS)
 $(BUILD)/obj/checkpoints/%.o: EXTRA := $(HDF5_CFLAGS)
 
-$(BUILD)/obj/comm/%.o: comm/%.c | deps-quiet
+$(BUILD)/obj/comm/%.o: comm/%.c
 	@mkdir -p $(@D)
 	$(MPICC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/obj/%.o: %.c | deps-quiet
+$(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(EXTRA) -MMD -MP -c -o $@ $<
 
@@ -85,10 +141,4 @@ $(BUILD)/obj/trainer/version.o: EXTRA := -DLT_VERSION='"$(VERSION)"' -DLT_COMMIT
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: deps-quiet
-deps-quiet:
-
 include tests/targets.mk
-
-clean:
-	rm -rf $(BUILD)

@@ -15,5 +15,29 @@ $(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(REFERENCE_OBJECTS) $(OBJECTS)
 
 $(BUILD)/tests/unit/%: EXTRA := $(HDF5_CFLAGS)
 
-.PHONY: build-tests
-build-tests: all $(UNIT_TESTS) $(MPI_TESTS)
+.PHONY: build-tests run-bench run-lint
+build-tests: build-program $(UNIT_TESTS) $(MPI_TESTS)
+
+BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
+
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(OBJECTS)
+	@mkdir -p $(@D)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/obj/tests/bench/%.o: EXTRA := $(BLAS_CFLAGS)
+
+run-bench: build-program $(BENCHES)
+	@BUILD=$(BUILD) tests/bench/run.sh
+
+OWN_C      := $(shell git ls-files '*.c' '*.h')
+OWN_SHELL  := $(shell git ls-files '*.sh') .ci/run tests/mpirun_ranks
+
+# clang-tidy reads the files of one instruction set; the others differ in flags alone.
+run-lint:
+	clang-format --dry-run --Werror $(OWN_C)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability \
+	    --suppress=missingIncludeSystem -DLT_ISA=sse2 -I. $(filter-out tests/%,$(filter %.c,$(OWN_C)))
+	clang-tidy --quiet --warnings-as-errors='*' $(filter-out tests/%,$(filter %.c,$(OWN_C))) -- \
+	    -std=gnu11 -I. $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell $(MPICC) --showme:compile 2>/dev/null | sed 's/-I/-isystem /g') \
+	    -DLT_ISA=sse2 -DLT_VERSION='""' -DLT_COMMIT='""' -DLT_BUILD_OPTIONS='""'
+	shellcheck -x -P SCRIPTDIR $(OWN_SHELL)

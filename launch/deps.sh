@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs what is missing: launch/deps.sh build [test] [lint]. Says what it does, does nothing where all is there.
+# Used by `make`; DEPS=skip leaves it out (clusters without root: see the README for what must be there).
+set -eu
+mpicc=${MPICC:-mpicc}
+pkg_config=${PKG_CONFIG:-pkg-config}
+missing=()
+
+have() { command -v "$1" >/dev/null 2>&1; }
+need() { # package, then a command that succeeds where it is there
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+library() { have "$pkg_config" && "$pkg_config" --exists "$1"; }
+any_file() {
+  local file
+  for file; do [ -e "$file" ] && return 0; done
+  return 1
+}
+
+for set; do
+  case $set in
+    build)
+      need gcc have "${CC:-cc}"
+      need libc6-dev any_file /usr/include/stdlib.h
+      need git have git
+      need pkg-config have "$pkg_config"
+      case $mpicc in
+        *mpich*) need libmpich-dev have "$mpicc"; need mpich have mpirun.mpich ;;
+        *) need libopenmpi-dev have "$mpicc"; need openmpi-bin have mpirun ;;
+      esac
+      need libhdf5-dev eval 'library hdf5-serial || library hdf5'
+      need libopenblas-serial-dev any_file /usr/lib/*/openblas-serial/libopenblas.a ${BLAS_LIBS:+/}
+      need libyaml-dev library yaml-0.1
+      need libjansson-dev library jansson ;;
+    test)
+      need libcmocka-dev library cmocka
+      need hdf5-tools have h5diff
+      need python3-h5py /usr/bin/python3 -c 'import h5py' ;;
+    lint)
+      need clang-format have clang-format
+      need clang-tidy have clang-tidy
+      need cppcheck have cppcheck
+      need shellcheck have shellcheck ;;
+    *) echo "deps.sh: unknown set $set; expected build, test or lint" >&2; exit 2 ;;
+  esac
+done
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+echo "deps: missing: ${missing[*]}"
+if ! have apt-get; then
+  echo "deps: no apt-get here; install these packages (Debian's names) yourself, then use DEPS=skip" >&2
+  exit 2
+fi
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  have sudo || { echo "deps: not root and no sudo; install them yourself, then use DEPS=skip" >&2; exit 2; }
+  as_root=(sudo)
+fi
+export DEBIAN_FRONTEND=noninteractive
+echo "deps: apt-get update, then apt-get install ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+echo "deps: installed"
