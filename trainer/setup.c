@@ -257,7 +257,9 @@ static lt_status take_folder(lt_run *run) {
     const lt_status status = adopt_checkpoint(run, &header);
     lt_checkpoint_header_free(&header);
     LT_CHECK(status);
-    return strcmp(run->arguments.resume, "auto") == 0 ? LT_OK : lt_folder_supersede(folder, run->step);
+    if (strcmp(run->arguments.resume, "auto") == 0) return LT_OK;
+    /* `folder` is of the config that adopt_checkpoint() replaced. */
+    return lt_folder_supersede(run->config.checkpoint.dir, run->step);
 }
 
 /* What rank 0 found out, to all. */
