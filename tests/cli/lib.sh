@@ -1,10 +1,15 @@
+# shellcheck shell=bash
 # Sourced by the tests of the program itself. A test is a function test_*; `run_tests` runs each in a new empty folder
 # (removed afterwards) and reports TAP. A test fails at the first assertion that does not hold; `skip REASON` ends it.
+# lib/processes.sh adds what tests of running processes need. TEST_CASE=name runs the tests whose name holds name.
+# Run by itself, this file tests itself.
 set -u
 tests_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=../mpirun.sh
 source "$tests_root/mpirun.sh"
 : "${LAZYTRAIN:=$tests_root/../build/lazytrain}"
-data=${LAZYTRAIN_TEST_DATA:-$tests_root/../../shared/data}
+# Other programs may use the cores too: ranks that wait must let the others run, or each message takes a time slice.
+export OMPI_MCA_mpi_yield_when_idle=1
 
 fail() {
   echo "# $*"
@@ -16,13 +21,39 @@ skip() {
   exit 77
 }
 
-# lazytrain alone, or on R ranks; a run longer than a minute or so hangs.
+# try COMMAND...: for tables of cases. A case that fails does not hide those after it; `all_held` ends the test.
+try() {
+  ("$@") || broken=1
+}
+all_held() { [ "${broken:-0}" -eq 0 ] || exit 1; }
+
+# lazytrain alone, or on R ranks; a run longer than this hangs.
 lazytrain() { timeout -k 5 "${RUN_TIMEOUT:-120}" "$LAZYTRAIN" "$@"; }
 ranks() {
   local count=$1
   shift
   timeout -k 5 "${RUN_TIMEOUT:-120}" "$tests_root/mpirun_ranks" "$count" "$LAZYTRAIN" "$@"
 }
+
+# train R WORD...: `lazytrain train tiny.yaml` on R ranks, 1 without a launcher; a word KEY=VALUE is set by --set.
+train() {
+  train_command "$@"
+  timeout -k 5 "${RUN_TIMEOUT:-120}" "${command[@]}"
+}
+train_command() {
+  local count=$1 word
+  command=("$LAZYTRAIN" train tiny.yaml)
+  [ "$count" -eq 1 ] || command=("$tests_root/mpirun_ranks" "$count" "${command[@]}")
+  for word in "${@:2}"; do
+    case $word in
+      -*) command+=("$word") ;;
+      *=*) command+=(--set "$word") ;;
+      *) command+=("$word") ;;
+    esac
+  done
+}
+
+show_stderr() { tail -n 15 stderr | sed 's/^/# stderr: /'; }
 
 # expect STATUS COMMAND...: the command's exit status; its output goes to ./stdout and ./stderr.
 expect() {
@@ -31,7 +62,7 @@ expect() {
   "$@" >stdout 2>stderr
   status=$?
   [ $status -eq "$wanted" ] || {
-    sed 's/^/# stderr: /' stderr
+    show_stderr
     fail "exit status $status, expected $wanted: $*"
   }
 }
@@ -40,31 +71,126 @@ expect() {
 expect_error() {
   local pattern
   [ "$(grep -c '^lazytrain: error: ' stderr)" -eq 1 ] || {
-    sed 's/^/# stderr: /' stderr
+    show_stderr
     fail "expected exactly one error line"
   }
   for pattern; do
     grep '^lazytrain: error: ' stderr | grep -qE -- "$pattern" || {
-      sed 's/^/# stderr: /' stderr
+      show_stderr
       fail "the error line does not match: $pattern"
     }
   done
 }
 
-# Every tensor of two checkpoints has the same bits.
+# expect_line FILE PATTERN...: FILE (stdout, stderr, ...) has a line for every extended regular expression.
+expect_line() {
+  local file=$1 pattern
+  shift
+  for pattern; do
+    grep -qE -- "$pattern" "$file" || {
+      tail -n 15 "$file" | sed "s/^/# $file: /"
+      fail "no line of $file matches: $pattern"
+    }
+  done
+}
+
+# The names, kinds and contents of everything below the given folder, one a line; a test's own output left out.
+contents() {
+  find "$1" -mindepth 1 ! -name stdout ! -name stderr -printf '%P %y ' \( -type f -exec cksum '{}' ';' -o -printf '%l\n' \) | sort
+}
+
+# refused PATTERN... -- COMMAND...: exit status 2, one error line that matches, and nothing touched in this folder.
+refused() {
+  local patterns=() before
+  while [ "$1" != -- ]; do
+    patterns+=("$1")
+    shift
+  done
+  shift
+  before=$(contents .)
+  expect 2 "$@"
+  expect_error "${patterns[@]}"
+  [ "$before" = "$(contents .)" ] || {
+    diff <(echo "$before") <(contents .) | sed 's/^/# /'
+    fail "the refused command touched files: $*"
+  }
+}
+
+# Every tensor of two checkpoints has the same name, shape and bits, and both stand at the same step and sample.
 same_tensors() {
-  for group in /params /optimizer/m /optimizer/v; do
+  local group
+  diff <(h5ls -r "$1") <(h5ls -r "$2") >h5diff.out || fail "$1 and $2 hold other tensors: $(head -2 h5diff.out)"
+  for group in /params /optimizer /data; do
     h5diff "$1" "$2" $group $group >h5diff.out 2>&1 || {
       head -5 h5diff.out | sed 's/^/# /'
       fail "$group of $1 and $2 differ"
     }
   done
+  [ "$(attribute "$1" step) $(attribute "$1" tokens)" = "$(attribute "$2" step) $(attribute "$2" tokens)" ] ||
+    fail "step or tokens of $1 and $2 differ"
+}
+
+# An integer attribute of a checkpoint's root.
+attribute() { h5dump -a "/$2" "$1" | sed -n 's/^ *(0): //p'; }
+
+# metrics.jsonl of a folder without what the clock says.
+untimed_metrics() {
+  sed -E 's/,"(step_ms|tokens_per_s|tokens_per_s_per_rank|data_wait_ms|comm_wait_ms|slowest_rank|flops_utilisation)":[^,}]*//g' \
+    "$1/metrics.jsonl"
+}
+
+# Two folders hold the same metrics: the same steps, each once, in order, with the same values.
+same_metrics() {
+  diff <(untimed_metrics "$1") <(untimed_metrics "$2") >metrics.diff || {
+    head -6 metrics.diff | sed 's/^/# /'
+    fail "the metrics of $1 and $2 differ"
+  }
+}
+
+# expect_steps FOLDER FIRST LAST: its metrics hold the steps from FIRST to LAST, each once, in order.
+expect_steps() {
+  local found
+  found=$(grep -v val_loss "$1/metrics.jsonl" | sed -E 's/^\{"step":([0-9]+),.*/\1/' | tr '\n' ' ')
+  [ "$found" = "$(seq -s ' ' "$2" "$3") " ] || fail "$1/metrics.jsonl: steps $found, expected $2 to $3"
+}
+
+# expect_checkpoints FOLDER NAME...: the folder's checkpoints, with what stands behind their names; "1 2.damaged".
+expect_checkpoints() {
+  local found
+  found=$(cd "$1" && find . -name 'step_*' | sed -E 's/.*step_0*([0-9]+)\.h5/\1/' | sort -n | tr '\n' ' ')
+  [ "$found" = "${*:2} " ] || fail "$1 holds the checkpoints $found, expected ${*:2}"
+}
+
+step_file() { printf '%s/step_%08d.h5' "$1" "$2"; }
+
+# Writes `$1` bytes of a text that is the same every time.
+write_text() {
+  local i
+  for i in $(seq 1 $(($1 / 20 + 1))); do
+    printf 'line %d of a text: %d %d %x\n' "$i" $((i * i % 97)) $((i * 7 % 13)) $((i * 2654435761 % 65536))
+  done | head -c "$1"
+}
+
+# write_shard FILE COUNT: a token shard of uint16, ids below 250; write_token FILE POSITION ID changes one.
+write_shard() {
+  perl -e 'my ($file, $n) = @ARGV; open my $out, ">:raw", $file or die;
+    print $out pack("l<256", 20240520, 1, $n, (0) x 253), pack("S<*", map { ($_ * $_ + 7 * $_) % 250 } 1 .. $n)' "$@"
+}
+write_token() { patch_file "$1" $((1024 + 2 * $2)) "$(printf '%04x' "$3" | sed 's/\(..\)\(..\)/\2\1/')"; }
+
+# patch_file FILE OFFSET HEX: puts bytes in the place of others; flip_byte FILE OFFSET inverts one.
+patch_file() {
+  perl -e 'my ($file, $offset, $hex) = @ARGV; open my $f, "+<:raw", $file or die; seek $f, $offset, 0;
+    print $f pack("H*", $hex)' "$@"
+}
+flip_byte() {
+  perl -e 'my ($file, $offset) = @ARGV; open my $f, "+<:raw", $file or die; seek $f, $offset, 0; read $f, my $b, 1;
+    seek $f, $offset, 0; print $f ~$b' "$@"
 }
 
 # A small model on a text of its own: tiny.yaml; further keys by --set.
 write_tiny_config() {
-  local i
-  for i in $(seq 1 400); do printf 'line %d of a text: %d %d %x\n' "$i" $((i * i % 97)) $((i * 7 % 13)) $((i * 2654435761 % 65536)); done >text.txt
+  write_text 12000 >text.txt
   cat >tiny.yaml <<'YAML'
 model:
   vocab_size: 257
@@ -89,6 +215,7 @@ run_tests() {
   echo "1..${#names[@]}"
   for name in "${names[@]}"; do
     number=$((number + 1))
+    case $name in *"${TEST_CASE:-}"*) ;; *) continue ;; esac
     folder=$(mktemp -d)
     (cd "$folder" && "$name")
     status=$?
@@ -100,3 +227,6 @@ run_tests() {
     rm -rf "$folder"
   done
 }
+
+# shellcheck source=lib/selftest.sh
+[ "${BASH_SOURCE[0]}" != "$0" ] || source "$tests_root/cli/lib/selftest.sh"
