@@ -18,9 +18,14 @@ CFLAGS   ?= -g
 BASE     := -std=gnu11 -I. $(WARNINGS) $(OPTIMISE) -fno-math-errno -fno-trapping-math -pthread $(SANITIZE)
 ALL_CFLAGS = $(BASE) $(CFLAGS)
 
-# OpenBLAS: the single-threaded build, linked statically by path (libopenblas.so.0 follows the system's alternatives).
+# OpenBLAS: the single-threaded build, linked statically by path (libopenblas.so.0 follows the system's alternatives),
+# with the lock that it lacks (model/cpu/blas_lock.c). Another BLAS given as BLAS_LIBS must be single-threaded and safe
+# to call from several threads.
 BLAS_DIR    := $(firstword $(wildcard /usr/lib/*/openblas-serial) /usr/lib)
-BLAS_LIBS   ?= $(BLAS_DIR)/libopenblas.a
+ifeq ($(origin BLAS_LIBS),undefined)
+BLAS_LIBS   := $(BLAS_DIR)/libopenblas.a -Wl,--wrap=blas_memory_alloc,--wrap=blas_memory_free
+BLAS_LOCK   := model/cpu/blas_lock.c
+endif
 BLAS_CFLAGS ?= -isystem $(patsubst /usr/lib/%/openblas-serial,/usr/include/%,$(BLAS_DIR))
 HDF5_PC     := $(shell $(PKG_CONFIG) --exists hdf5-serial 2>/dev/null && echo hdf5-serial || echo hdf5)
 HDF5_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags $(HDF5_PC) 2>/dev/null | sed 's/-I/-isystem /g')
@@ -45,7 +50,7 @@ ISA_FLAGS_sse2    :=
 ISA_FLAGS_generic :=
 
 KERNEL_SOURCES := $(wildcard model/cpu/kernels/*.c)
-MODEL_SOURCES  := $(wildcard model/*.c model/cpu/*.c)
+MODEL_SOURCES  := $(filter-out model/cpu/blas_lock.c,$(wildcard model/*.c model/cpu/*.c)) $(BLAS_LOCK)
 MPI_SOURCES    := $(wildcard comm/*.c)
 OTHER_SOURCES  := $(wildcard data/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
 
@@ -63,7 +68,7 @@ OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_S
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
-deps_for = @MPICC="$(MPICC)" PKG_CONFIG="$(PKG_CONFIG)" CC="$(CC)" BLAS_LIBS="$(filter-out $(BLAS_DIR)%,$(BLAS_LIBS))" launch/deps.sh
+deps_for = @MPICC="$(MPICC)" PKG_CONFIG="$(PKG_CONFIG)" CC="$(CC)" BLAS_LIBS="$(if $(BLAS_LOCK),,$(BLAS_LIBS))" launch/deps.sh
 endif
 AGAIN := @+$(MAKE) --no-print-directory
 
@@ -129,13 +134,12 @@ $(foreach isa,$(ISAS),$(eval $(call compile_kernel,$(isa))))
 $(BUILD)/obj/model/cpu/gemm.o: EXTRA := $(BLAS_CFLAGS)
 $(BUILD)/obj/checkpoints/%.o: EXTRA := $(HDF5_CFLAGS)
 
-$(BUILD)/obj/comm/%.o: comm/%.c
-	@mkdir -p $(@D)
-	$(MPICC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/obj/comm/%.o $(BUILD)/obj/tests/mpi/%.o $(BUILD)/obj/tests/bench/%.o: COMPILER := $(MPICC)
+COMPILER = $(CC)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(EXTRA) -MMD -MP -c -o $@ $<
+	$(COMPILER) $(ALL_CFLAGS) $(EXTRA) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/trainer/version.o: EXTRA := -DLT_VERSION='"$(VERSION)"' -DLT_COMMIT='"$(COMMIT)"' -DLT_BUILD_OPTIONS='"$(strip $(OPTIMISE) $(SANITIZE) $(ISAS))"'
 

@@ -5,6 +5,14 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/u
 MPI_TESTS  := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
 REFERENCE_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/reference/*.c))
 
+# The model's tests are linked without MPI, HDF5 and YAML: the model needs a C compiler and BLAS alone.
+MODEL_TESTS := $(filter $(BUILD)/tests/unit/test_ops_% $(BUILD)/tests/unit/test_model% $(BUILD)/tests/unit/test_registry \
+                        $(BUILD)/tests/unit/test_reference% $(BUILD)/tests/unit/test_step,$(UNIT_TESTS))
+
+$(MODEL_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE_OBJECTS) $(MODEL_OBJECTS) $(BASE_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(BLAS_LIBS) -lm -pthread
+
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE_OBJECTS) $(OBJECTS)
 	@mkdir -p $(@D)
 	$(MPICC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(LIBS)

@@ -8,6 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 /* What the loop keeps between steps. Times are of this rank, since the last logged step. */
 typedef struct training {
@@ -339,6 +341,23 @@ static lt_status train_step(training *t, bool *leaving) {
     return follow_up(t, &result);
 }
 
+/* Seconds since this process was started, launcher excluded; 0 where the system does not say. */
+static double process_age_s(void) {
+    FILE *file = fopen("/proc/self/stat", "r");
+    unsigned long long ticks = 0;
+    struct timespec boot;
+    if (file == NULL || clock_gettime(CLOCK_BOOTTIME, &boot) != 0) return 0;
+    /* Field 22 of proc(5); the name in field 2 is ours and holds no space. */
+    const int found =
+        fscanf(file,
+               "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
+               "%*d %llu",
+               &ticks);
+    fclose(file);
+    if (found != 1) return 0;
+    return (double)boot.tv_sec + 1e-9 * (double)boot.tv_nsec - (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
 lt_status lt_train(lt_run *run) {
     const lt_config *config = &run->config;
     training t = {
@@ -365,6 +384,7 @@ lt_status lt_train(lt_run *run) {
     }
     t.all_times = malloc(sizeof *t.all_times * (size_t)run->grid.ranks);
     if (t.all_times == NULL) return lt_fail(LT_IO, "no memory for the times of %d ranks", run->grid.ranks);
+    lt_log_info("start      first step began %.2f s after the process", process_age_s());
     begin_interval(&t);
     bool leaving = false;
     lt_status status = LT_OK;

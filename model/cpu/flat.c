@@ -30,25 +30,37 @@ static void run_pieces(lt_device *device, flat_job *job, lt_task task) {
     lt_pool_run(job->device->pool, pieces_of(job->count), task, job);
 }
 
-static void copy_piece(void *context, int64_t index, int worker) {
+/* Copying and zeroing go by bytes, whatever the type. */
+enum { PIECE_BYTES = PIECE * 4 };
+
+typedef struct byte_job {
+    unsigned char *to;
+    const unsigned char *from; /* NULL: zeros */
+    size_t bytes;
+} byte_job;
+
+static void move_piece(void *context, int64_t index, int worker) {
     (void)worker;
-    const flat_job *job = context;
-    memcpy(job->a + index * PIECE, job->b + index * PIECE, sizeof(float) * (size_t)piece_size(job, index));
+    const byte_job *job = context;
+    const size_t at = (size_t)index * PIECE_BYTES;
+    const size_t bytes = job->bytes - at < PIECE_BYTES ? job->bytes - at : PIECE_BYTES;
+    if (job->from == NULL)
+        memset(job->to + at, 0, bytes);
+    else
+        memcpy(job->to + at, job->from + at, bytes);
+}
+
+static void run_bytes(lt_device *device, byte_job *job) {
+    const int64_t pieces = (int64_t)((job->bytes + PIECE_BYTES - 1) / PIECE_BYTES);
+    lt_pool_run(cpu_of(device)->pool, pieces, move_piece, job);
 }
 
 void lt_cpu_copy(lt_device *device, lt_mem to, lt_mem from, int64_t count) {
-    run_pieces(device, &(flat_job){.count = count, .a = floats_of(to), .b = floats_of(from)}, copy_piece);
-}
-
-static void zero_piece(void *context, int64_t index, int worker) {
-    (void)worker;
-    const flat_job *job = context;
-    memset(job->a + index * PIECE, 0, sizeof(float) * (size_t)piece_size(job, index));
+    run_bytes(device, &(byte_job){to.address, from.address, (size_t)count * lt_type_bytes(to.type)});
 }
 
 void lt_cpu_zero(lt_device *device, lt_mem mem, int64_t count) {
-    const int64_t floats = count * (int64_t)lt_type_bytes(mem.type) / (int64_t)sizeof(float);
-    run_pieces(device, &(flat_job){.count = floats, .a = floats_of(mem)}, zero_piece);
+    run_bytes(device, &(byte_job){.to = mem.address, .bytes = (size_t)count * lt_type_bytes(mem.type)});
 }
 
 static void add_piece(void *context, int64_t index, int worker) {

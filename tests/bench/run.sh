@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# `make bench`: every speed goal, hit or miss beside it; always ends with 0. Run it on a quiet machine.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${BUILD:-build}
+source tests/mpirun.sh
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+"$build/tests/bench/bench_model" "$(nproc)"
+"$build/tests/bench/bench_checkpoint" "$folder"
+tests/mpirun_ranks 2 "$build/tests/bench/bench_reduce"
+
+# ---- 2 ranks x 1 thread against 1 rank x 2 threads, same micro-batch, in turn ----
+for file in comm/*.c model/*.c data/*.c; do cat "$file"; done >"$folder/text.txt"
+cat >"$folder/bench.yaml" <<YAML
+model: {vocab_size: 4096, hidden_size: 384, num_layers: 6, num_heads: 6, intermediate_size: 1024}
+data: {train: $folder/text.txt, tokenizer: bytes, seq_len: 256}
+optimizer: {lr: 1.0e-3}
+train: {steps: 9, global_batch: 8, micro_batch: 4}
+log: {every: 8}
+YAML
+speed() { # ranks, threads: tokens a second of steps 2 to 8; also keeps when the first step began
+  rm -rf "$folder/run"
+  tests/mpirun_ranks "$1" "$build/lazytrain" train "$folder/bench.yaml" --set checkpoint.dir="$folder/run" \
+    --set checkpoint.every=100 --set train.threads="$2" 2>"$folder/log" || cat "$folder/log" >&2
+  sed -n 's/.*first step began \([0-9.]*\) s .*/\1/p' "$folder/log" >>"$folder/starts"
+  sed -n 's/.*"step":8,.*"tokens_per_s":\([0-9.]*\),.*/\1/p' "$folder/run/metrics.jsonl"
+}
+for _ in 1 2 3 4 5; do echo "$(speed 2 1) $(speed 1 2)"; done | awk '
+  { ratio[NR] = $1 / $2; two = two " " $1; one = one " " $2 }
+  END { n = asort_by_hand(); median = ratio[int((NR + 1) / 2)]
+    printf "2 ranks x 1 thread / 1 rank x 2 threads: median %.3f  goal 0.90: %s\n", median, median >= 0.9 ? "hit" : "miss" }
+  function asort_by_hand(  i, j, t) { for (i = 2; i <= NR; i++) for (j = i; j > 1 && ratio[j] < ratio[j - 1]; j--) {
+    t = ratio[j]; ratio[j] = ratio[j - 1]; ratio[j - 1] = t } return NR }'
+sort -n "$folder/starts" | awk '{ s[NR] = $1 } END { m = s[int((NR + 1) / 2)]
+  printf "start to first step: median %.2f s  goal 1.00: %s\n", m, m < 1 ? "hit" : "miss" }'
+exit 0
