@@ -210,18 +210,21 @@ lt_mem test_byte_buffer(test_arena *arena, size_t bytes) {
     return mem;
 }
 
-static void read_into(test_arena *arena, void *to, lt_mem from, int64_t count) {
-    lt_status status = arena->device->ops->download(arena->device, to, from, count);
-    if (status != LT_OK) fail_msg("download: %s", lt_error_message());
-    size_t bytes = (size_t)count * lt_type_bytes(from.type);
+void test_note(test_arena *arena, const void *values, size_t bytes) {
     if (arena->record_bytes + bytes > arena->record_capacity) {
         arena->record_capacity = 2 * (arena->record_bytes + bytes);
         unsigned char *grown = realloc(arena->record, arena->record_capacity);
         if (grown == NULL) abort();
         arena->record = grown;
     }
-    memcpy(arena->record + arena->record_bytes, to, bytes);
+    memcpy(arena->record + arena->record_bytes, values, bytes);
     arena->record_bytes += bytes;
+}
+
+static void read_into(test_arena *arena, void *to, lt_mem from, int64_t count) {
+    lt_status status = arena->device->ops->download(arena->device, to, from, count);
+    if (status != LT_OK) fail_msg("download: %s", lt_error_message());
+    test_note(arena, to, (size_t)count * lt_type_bytes(from.type));
 }
 
 float *test_read_floats(test_arena *arena, lt_mem from, int64_t count) {

@@ -72,6 +72,9 @@ lt_mem test_byte_buffer(test_arena *arena, size_t bytes);
 float *test_read_floats(test_arena *arena, lt_mem from, int64_t count);
 double *test_read_doubles(test_arena *arena, lt_mem from, int64_t count);
 
+/* Notes bits that were read in another way. */
+void test_note(test_arena *arena, const void *values, size_t bytes);
+
 /* Reserves the device's scratch memory for `attention` (NULL: none), matrices of rows x hidden and flat
  * arrays of up to `largest` elements. */
 void test_reserve(test_arena *arena, const lt_attention *attention, int64_t rows, int64_t hidden,
