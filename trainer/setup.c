@@ -193,6 +193,28 @@ static int64_t checkpoint_bytes(const lt_run *run) {
     return (int64_t)(plan.parameters + plan.optimizer) + (1 << 20);
 }
 
+static lt_status discard(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
+                         int64_t count, const float *values) {
+    (void)context, (void)kind, (void)parameter, (void)first, (void)count, (void)values;
+    return LT_OK;
+}
+
+/* Files that the command line names are read once before the folder is touched. --init-from is ignored where
+ * there is a run to go on with. */
+static lt_status check_named_files(const lt_run *run) {
+    const lt_train_arguments *arguments = &run->arguments;
+    const bool automatic = strcmp(arguments->resume, "auto") == 0;
+    if (!automatic && strcmp(arguments->resume, "none") != 0) return lt_checkpoint_verify(arguments->resume);
+    if (arguments->init_from == NULL || (automatic && lt_folder_holds_run(run->config.checkpoint.dir)))
+        return LT_OK;
+    lt_registry registry;
+    LT_CHECK(lt_registry_create(&run->model_options.shape, &registry));
+    const lt_status status =
+        lt_checkpoint_load(arguments->init_from, &registry, false, &(lt_tensor_access){.put = discard});
+    lt_registry_destroy(&registry);
+    return status;
+}
+
 static lt_status choose_checkpoint(lt_run *run) {
     const lt_train_arguments *arguments = &run->arguments;
     const char *folder = run->config.checkpoint.dir;
@@ -207,7 +229,7 @@ static lt_status choose_checkpoint(lt_run *run) {
             folder);
     }
     snprintf(run->resumed_from, sizeof run->resumed_from, "%s", arguments->resume);
-    return lt_checkpoint_verify(run->resumed_from);
+    return LT_OK;
 }
 
 static void warn_of_other_bits(const lt_run *run, const lt_provenance *saved, const char *changed) {
@@ -244,6 +266,7 @@ static lt_status adopt_checkpoint(lt_run *run, const lt_checkpoint_header *heade
 
 static lt_status take_folder(lt_run *run) {
     const char *folder = run->config.checkpoint.dir;
+    LT_CHECK(check_named_files(run));
     LT_CHECK(lt_folder_prepare(folder, checkpoint_bytes(run)));
     LT_CHECK(lt_folder_lock(folder));
     run->folder_locked = true;
