@@ -87,7 +87,8 @@ lt_status lt_run_banner(lt_run *run) {
     if (run->resumed_from[0] != '\0')
         lt_log_info("resume     %s: step %lld, %lld tokens", run->resumed_from, (long long)run->step,
                     (long long)run->tokens);
-    if (run->arguments.init_from != NULL) lt_log_info("weights    from %s", run->arguments.init_from);
+    else if (run->arguments.init_from != NULL)
+        lt_log_info("weights    from %s", run->arguments.init_from);
     if (worst.code != 0)
         lt_log_warning(
             "more threads than cores: ranks share cores; start fewer ranks a host or bind them apart");
