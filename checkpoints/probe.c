@@ -1,0 +1,194 @@
+#define _GNU_SOURCE
+
+#include "checkpoints/probe.h"
+
+#include "checkpoints/checkpoint.h"
+#include "checkpoints/walk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A walk takes milliseconds; a tenth of a second for 100,000 chunks. */
+enum { PROCESSOR_SECONDS = 10, WAIT_SECONDS = 120 };
+static const rlim_t MEMORY_BYTES = (rlim_t)1 << 30;        /* above what the process has at the fork */
+static const size_t MOST_ANSWER_BYTES = (size_t)256 << 20; /* 32 million chunks */
+
+/* What ends the answer: status, newer, and that the walk came to its end. */
+typedef struct trailer {
+    uint64_t magic;
+    int32_t status, newer;
+} trailer;
+static const uint64_t TRAILER_MAGIC = 0x6c617a7970726f62;
+
+/* ---- child
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void limit(int resource, rlim_t soft, rlim_t hard) {
+    struct rlimit now;
+    if (getrlimit(resource, &now) != 0) return;
+    if (hard < now.rlim_max) now.rlim_max = hard;
+    now.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max;
+    setrlimit(resource, &now);
+}
+
+static rlim_t address_space(void) {
+    char text[64] = "";
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    ssize_t n = read(file, text, sizeof text - 1);
+    close(file);
+    return n > 0 ? (rlim_t)strtoull(text, NULL, 10) * (rlim_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* Signals that launchers send to the whole process group are the parent's business; a crash must be one,
+ * without the reports that MPI or a sanitizer would print. */
+static void set_signals(void) {
+    static const int ignored[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP, SIGPIPE};
+    static const int plain[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGXCPU, SIGALRM};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) signal(plain[i], SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+static void silence(void) {
+    int null = open("/dev/null", O_RDWR);
+    if (null < 0) return;
+    dup2(null, STDOUT_FILENO);
+    dup2(null, STDERR_FILENO);
+}
+
+_Noreturn static void child(const char *path, int answer_to, pid_t parent) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    set_signals();
+    silence();
+    limit(RLIMIT_CORE, 0, 0);
+    limit(RLIMIT_CPU, PROCESSOR_SECONDS, PROCESSOR_SECONDS + 1);
+    rlim_t used = address_space();
+    if (used > 0) limit(RLIMIT_AS, used + MEMORY_BYTES, used + MEMORY_BYTES);
+
+    lt_pack answer = {0};
+    bool newer = false;
+    lt_status status = lt_walk(path, &answer, &newer);
+    if (status != LT_OK) {
+        lt_pack_free(&answer);
+        lt_pack_put(&answer, lt_error_message(), strlen(lt_error_message()) + 1);
+    }
+    trailer end = {TRAILER_MAGIC, (int32_t)status, newer};
+    lt_pack_put(&answer, &end, sizeof end);
+    for (size_t sent = 0; sent < answer.used && !answer.failed;) {
+        ssize_t n = write(answer_to, answer.bytes + sent, answer.used - sent);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) _exit(1);
+        sent += (size_t)n;
+    }
+    _exit(0);
+}
+
+/* ---- parent
+ * ---------------------------------------------------------------------------------------------------- */
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+typedef enum reception { RECEIVED, TOO_LATE, TOO_LONG } reception;
+
+static reception receive(int from, lt_pack *answer) {
+    double end = seconds() + WAIT_SECONDS;
+    for (;;) {
+        double left = end - seconds();
+        if (left <= 0) return TOO_LATE;
+        struct pollfd wait = {.fd = from, .events = POLLIN};
+        if (poll(&wait, 1, (int)(left * 1000) + 1) <= 0) continue;
+        unsigned char *room = lt_pack_reserve(answer, 64 << 10);
+        if (!room || answer->used > MOST_ANSWER_BYTES) return TOO_LONG;
+        ssize_t n = read(from, room, 64 << 10);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return RECEIVED;
+        answer->used += (size_t)n;
+    }
+}
+
+static lt_status judge(const char *path, reception received, int ended, lt_pack *answer, bool *newer) {
+    trailer end = {0};
+    if (received == TOO_LATE)
+        return lt_fail(LT_IO, "%s: reading its structure took more than %d s: does the file system answer?",
+                       path, WAIT_SECONDS);
+    if (received == TOO_LONG)
+        return lt_fail(LT_BAD_INPUT, "%s: has too many chunks to be a checkpoint", path);
+    if (answer->used >= sizeof end) memcpy(&end, answer->bytes + answer->used - sizeof end, sizeof end);
+    if (end.magic == TRAILER_MAGIC) {
+        answer->used -= sizeof end;
+        *newer = end.newer != 0;
+        if (end.status == LT_OK) return LT_OK;
+        answer->bytes[answer->used - 1] = 0;
+        return lt_fail((lt_status)end.status, "%s", (const char *)answer->bytes);
+    }
+    int killed_by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
+    if (killed_by == SIGXCPU)
+        return lt_fail(LT_BAD_INPUT,
+                       "%s: the HDF5 library worked on it for %d s without an end: the file is damaged", path,
+                       PROCESSOR_SECONDS);
+    if (killed_by == SIGKILL)
+        return lt_fail(LT_IO,
+                       "%s: the process that reads its structure was killed: is the machine out of memory?",
+                       path);
+    return lt_fail(LT_BAD_INPUT, "%s: the HDF5 library crashed on it (%s): the file is damaged", path,
+                   killed_by ? strsignal(killed_by) : "out of memory");
+}
+
+static lt_status check_kind(const char *path) {
+    struct stat about;
+    if (stat(path, &about) != 0) {
+        lt_status status = errno == EIO || errno == ESTALE || errno == ENOMEM ? LT_IO : LT_BAD_INPUT;
+        return lt_fail(status, "%s: cannot open the checkpoint: %s", path, strerror(errno));
+    }
+    if (!S_ISREG(about.st_mode)) return lt_fail(LT_BAD_INPUT, "%s: not a file: expected a checkpoint", path);
+    if (!lt_checkpoint_recognise(path))
+        return lt_fail(LT_BAD_INPUT, "%s: not an HDF5 file (it does not start like one), so no checkpoint",
+                       path);
+    return LT_OK;
+}
+
+lt_status lt_probe(const char *path, lt_pack *answer, bool *newer) {
+    int ends[2];
+    *newer = false;
+    LT_CHECK(check_kind(path));
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return lt_fail(LT_IO, "%s: cannot create a pipe: %s", path, strerror(errno));
+    sigset_t all, before;
+    sigfillset(&all);
+    /* Nothing may end the child before it has made signals its own. */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) child(path, ends[1], parent);
+    int fork_error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        return lt_fail(LT_IO, "%s: cannot start a process to read it: %s", path, strerror(fork_error));
+    }
+    reception received = receive(ends[0], answer);
+    close(ends[0]);
+    if (received != RECEIVED) kill(pid, SIGKILL);
+    int ended = 0;
+    while (waitpid(pid, &ended, 0) < 0 && errno == EINTR) continue;
+    return judge(path, received, ended, answer, newer);
+}

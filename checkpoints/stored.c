@@ -1,0 +1,142 @@
+#include "checkpoints/stored.h"
+
+#include "checkpoints/fletcher32.h"
+#include "checkpoints/probe.h"
+#include "checkpoints/system.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *lt_stored_group(lt_tensor_kind kind) {
+    static const char *const GROUPS[LT_TENSOR_KINDS] = {"/params", "/optimizer/m", "/optimizer/v"};
+    return GROUPS[kind];
+}
+
+void lt_stored_shape_text(int dimensions, const int64_t shape[2], char text[64]) {
+    if (dimensions == 1)
+        snprintf(text, 64, "[%lld]", (long long)shape[0]);
+    else
+        snprintf(text, 64, "[%lld, %lld]", (long long)shape[0], (long long)shape[1]);
+}
+
+void lt_stored_free(lt_stored *stored) {
+    for (int i = 0; i < stored->tensors; i++) free(stored->tensor[i].addresses);
+    free(stored->tensor);
+    lt_checkpoint_header_free(&stored->header);
+    *stored = (lt_stored){0};
+}
+
+/* ---- the child's answer
+ * ----------------------------------------------------------------------------------------- */
+
+static bool take_header(lt_pack *answer, lt_checkpoint_header *header) {
+    int64_t length;
+    lt_pack_take(answer, header, sizeof *header);
+    lt_pack_take(answer, &length, sizeof length);
+    header->config = NULL;
+    if (answer->failed || length < 0 || (size_t)length > answer->used - answer->taken) return false;
+    header->config = calloc((size_t)length + 1, 1);
+    if (header->config) lt_pack_take(answer, header->config, (size_t)length);
+    return header->config != NULL;
+}
+
+static bool take_tensor(lt_pack *answer, lt_stored *stored) {
+    lt_stored_tensor *grown = realloc(stored->tensor, (size_t)(stored->tensors + 1) * sizeof *grown);
+    if (!grown) return false;
+    stored->tensor = grown;
+    lt_stored_tensor *t = &grown[stored->tensors];
+    lt_pack_take(answer, t, sizeof *t);
+    t->addresses = NULL;
+    stored->tensors++;
+    if (answer->failed || t->problem[0]) return !answer->failed;
+    size_t bytes = (size_t)(t->grid[0] * t->grid[1]) * sizeof *t->addresses;
+    if (bytes > answer->used - answer->taken) return false;
+    t->addresses = malloc(bytes);
+    if (t->addresses) lt_pack_take(answer, t->addresses, bytes);
+    return t->addresses != NULL;
+}
+
+lt_status lt_stored_open(const char *path, lt_stored *stored) {
+    lt_pack answer = {0};
+    *stored = (lt_stored){0};
+    lt_status status = lt_probe(path, &answer, &stored->newer);
+    if (status == LT_OK) {
+        unsigned char more = 1;
+        bool taken = take_header(&answer, &stored->header);
+        while (taken && (lt_pack_take(&answer, &more, 1), more))
+            taken = !answer.failed && take_tensor(&answer, stored);
+        if (!taken || answer.failed)
+            status = lt_fail(LT_IO, "%s: no memory for the table of its chunks", path);
+        if (status != LT_OK) lt_stored_free(stored);
+    }
+    lt_pack_free(&answer);
+    return status;
+}
+
+/* ---- chunks
+ * ----------------------------------------------------------------------------------------------------- */
+
+static size_t chunk_bytes(const lt_stored_tensor *t) {
+    return (size_t)(t->chunk[0] * t->chunk[1]) * sizeof(float);
+}
+
+size_t lt_stored_buffer_bytes(const lt_stored *stored) {
+    size_t most = 0;
+    for (int i = 0; i < stored->tensors; i++) {
+        const lt_stored_tensor *t = &stored->tensor[i];
+        if (!t->problem[0] && chunk_bytes(t) > most) most = chunk_bytes(t);
+    }
+    return most + LT_FLETCHER32_BYTES;
+}
+
+static lt_status read_chunk(const lt_stored_reader *reader, const lt_stored_tensor *t, int64_t address) {
+    size_t size = chunk_bytes(t) + LT_FLETCHER32_BYTES;
+    for (size_t got = 0; got < size;) {
+        ssize_t n = pread(reader->file, reader->buffer + got, size - got, (off_t)(address + (int64_t)got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return lt_system_failure("read", reader->path);
+        if (n == 0)
+            return lt_fail(LT_BAD_INPUT, "%s: %s/%s ends too early: the file is truncated", reader->path,
+                           lt_stored_group(t->kind), t->name);
+        got += (size_t)n;
+    }
+    unsigned char sum[LT_FLETCHER32_BYTES];
+    lt_fletcher32_store(reader->buffer, chunk_bytes(t), sum);
+    if (memcmp(sum, reader->buffer + chunk_bytes(t), sizeof sum) == 0) return LT_OK;
+    return lt_fail(LT_BAD_INPUT,
+                   "%s: %s/%s is damaged: the %zu bytes at offset %lld do not have their checksum: use "
+                   "another checkpoint",
+                   reader->path, lt_stored_group(t->kind), t->name, chunk_bytes(t), (long long)address);
+}
+
+/* The elements of chunk (row, column) as runs: one run where the chunk spans whole rows, else one a row. */
+static lt_status take_chunk(const lt_stored_reader *reader, const lt_stored_tensor *t, int64_t row,
+                            int64_t column) {
+    int64_t first_row = row * t->chunk[0], first_column = column * t->chunk[1];
+    int64_t rows = t->shape[0] - first_row, columns = t->shape[1] - first_column;
+    if (rows > t->chunk[0]) rows = t->chunk[0];
+    if (columns > t->chunk[1]) columns = t->chunk[1];
+    bool whole = columns == t->shape[1] && columns == t->chunk[1];
+    if (reader->wanted) {
+        /* Part of a row may be asked for as the whole of it. */
+        if (!reader->wanted(reader->context, t, first_row * t->shape[1], rows * t->shape[1])) return LT_OK;
+    }
+    LT_CHECK(read_chunk(reader, t, t->addresses[row * t->grid[1] + column]));
+    if (!reader->take) return LT_OK;
+    const float *values = (const float *)(const void *)reader->buffer;
+    if (whole) return reader->take(reader->context, t, first_row * t->shape[1], rows * columns, values);
+    for (int64_t r = 0; r < rows; r++)
+        LT_CHECK(reader->take(reader->context, t, (first_row + r) * t->shape[1] + first_column, columns,
+                              values + r * t->chunk[1]));
+    return LT_OK;
+}
+
+lt_status lt_stored_read(const lt_stored_reader *reader, const lt_stored_tensor *tensor) {
+    for (int64_t row = 0; row < tensor->grid[0]; row++)
+        for (int64_t column = 0; column < tensor->grid[1]; column++)
+            LT_CHECK(take_chunk(reader, tensor, row, column));
+    return LT_OK;
+}

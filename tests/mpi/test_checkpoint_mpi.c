@@ -1,0 +1,150 @@
+/* ranks: 1 2 4 */
+/* Checkpoints written by several ranks: the tensors come back, the file does not depend on who wrote what,
+ * and a failure on any one rank is every rank's failure and leaves the file before untouched. With
+ * LAZYTRAIN_KEEP=FILE the written file is moved there. */
+#define _GNU_SOURCE
+#include "../unit/checkpoint_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static lt_grid grid;
+static char folder[256], path[300];
+static test_model model;
+static int failures;
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "rank %d, line %d: %s (%s)\n", grid.rank, __LINE__, #condition, \
+                    lt_error_message()); \
+            failures++; \
+        } \
+    } while (0)
+
+static lt_status save(const lt_grid *layout, const char *where) {
+    lt_checkpoint_header header = test_header(7);
+    lt_tensor_access access = test_access(&model);
+    return lt_checkpoint_save(layout, where, &header, &model.registry, &access);
+}
+
+static void check_contents(void) {
+    test_model loaded;
+    lt_model_shape shape = test_shape(6);
+    test_model_create(&loaded, &shape, false);
+    lt_tensor_access access = test_access(&loaded);
+    CHECK(lt_checkpoint_verify(path) == LT_OK);
+    CHECK(lt_checkpoint_load(path, &loaded.registry, true, &access) == LT_OK);
+    CHECK(test_same(&model, &loaded, 3));
+    test_model_destroy(&loaded);
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
+}
+
+static char *contents(size_t *size) {
+    struct stat about = {0};
+    int file = open(path, O_RDONLY);
+    CHECK(file >= 0 && fstat(file, &about) == 0);
+    *size = (size_t)about.st_size;
+    char *bytes = malloc(*size + 1);
+    CHECK(read(file, bytes, *size) == (ssize_t)*size);
+    close(file);
+    return bytes;
+}
+
+/* All ranks say the same, the earlier file is whole, nothing else is left. */
+static void check_failed(lt_status status, const char *where, const char *reason) {
+    lt_status all[64];
+    char partial[400];
+    struct stat about;
+    CHECK(status == LT_IO);
+    CHECK(strstr(lt_error_message(), reason) != NULL);
+    CHECK(lt_grid_all_gather(&grid, &status, all, sizeof status) == LT_OK);
+    for (int i = 0; i < grid.ranks; i++) CHECK(all[i] == status);
+    snprintf(partial, sizeof partial, "%s/step_00000007.h5.partial", where);
+    CHECK(stat(partial, &about) != 0 && errno == ENOENT);
+    check_contents();
+}
+
+static void failing_ranks(const lt_grid *layout) {
+    for (int rank = 0; rank < grid.ranks; rank++) {
+        model.fail_after = grid.rank == rank ? 2 : -1;
+        check_failed(save(layout, folder), folder, "the device failed to give");
+        model.fail_after = -1;
+
+        struct rlimit before, now;
+        getrlimit(RLIMIT_FSIZE, &before);
+        now = (struct rlimit){1000, before.rlim_max};
+        if (grid.rank == rank) setrlimit(RLIMIT_FSIZE, &now);
+        lt_status status = save(layout, folder);
+        setrlimit(RLIMIT_FSIZE, &before);
+        check_failed(status, folder, "File too large");
+    }
+}
+
+/* A disk too small for the file: some rank's write, or fsync, fails. */
+static void full_disk(void) {
+    char small[300];
+    snprintf(small, sizeof small, "%s/small", folder);
+    int ready = 0;
+    if (grid.rank == 0)
+        ready = mkdir(small, 0777) == 0 && mount("tmpfs", small, "tmpfs", 0, "size=300k") == 0;
+    CHECK(lt_grid_broadcast(&grid, &ready, sizeof ready, 0) == LT_OK);
+    if (!ready) {
+        if (grid.rank == 0) printf("full disk skipped: cannot mount a tmpfs: %s\n", strerror(errno));
+        return;
+    }
+    check_failed(save(&grid, small), small, "No space left on device");
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
+    if (grid.rank == 0) CHECK(umount(small) == 0);
+}
+
+int main(int argc, char **argv) {
+    if (lt_grid_open(&argc, &argv, &grid) != LT_OK) return 1;
+    signal(SIGXFSZ, SIG_IGN);
+    lt_model_shape shape = test_shape(6);
+    test_model_create(&model, &shape, true);
+    if (grid.rank == 0) test_folder(folder);
+    CHECK(lt_grid_broadcast(&grid, folder, sizeof folder, 0) == LT_OK);
+    snprintf(path, sizeof path, "%s/step_00000007.h5", folder);
+
+    CHECK(save(&grid, folder) == LT_OK);
+    if (grid.ranks > 1) CHECK(model.gets < 3 * model.registry.elements);
+    check_contents();
+    failing_ranks(&grid);
+    full_disk();
+
+    if (grid.ranks > 1) {
+        /* The same with pairs of tensor ranks, which are asked for the same pieces. */
+        size_t size, size_again;
+        char *before = contents(&size);
+        CHECK(lt_grid_barrier(&grid) == LT_OK);
+        lt_grid pairs = grid;
+        pairs.tensor_ranks = 2;
+        pairs.data_ranks = grid.ranks / 2;
+        pairs.tensor_rank = grid.rank % 2;
+        pairs.data_rank = grid.rank / 2;
+        CHECK(save(&pairs, folder) == LT_OK);
+        check_contents();
+        char *after = contents(&size_again);
+        CHECK(size == size_again && memcmp(before, after, size) == 0);
+        failing_ranks(&pairs);
+        free(before);
+        free(after);
+    }
+
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
+    if (grid.rank == 0) {
+        if (getenv("LAZYTRAIN_KEEP")) CHECK(rename(path, getenv("LAZYTRAIN_KEEP")) == 0);
+        test_remove_folder(folder);
+    }
+    test_model_destroy(&model);
+    lt_verdict verdict = {0};
+    CHECK(lt_grid_agree(&grid, failures > 0, &verdict) == LT_OK);
+    lt_grid_close(&grid);
+    return failures > 0 || verdict.code != 0;
+}
