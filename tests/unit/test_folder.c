@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
 #include <sys/mount.h>
 
 static void save(int64_t step) {
@@ -77,6 +78,23 @@ static void latest_under_a_wrong_name(void **state) {
     assert_int_equal(lt_folder_latest(folder, path, sizeof path), LT_OK);
     assert_string_equal(path, in_folder("step_00000005.h5"));
     assert_true(exists("step_00000009.h5.damaged"));
+}
+
+/* What a later program wrote is not damaged: it stays, and the run does not go back behind it. */
+static void latest_is_of_a_newer_format(void **state) {
+    (void)state;
+    char path[600];
+    int64_t version = LT_CHECKPOINT_FORMAT + 1;
+    save(5);
+    save(6);
+    hid_t file = H5Fopen(in_folder("step_00000006.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
+    hid_t attribute = H5Aopen(file, "format_version", H5P_DEFAULT);
+    assert_true(H5Awrite(attribute, H5T_NATIVE_INT64, &version) >= 0);
+    H5Aclose(attribute);
+    H5Fclose(file);
+    assert_says(lt_folder_latest(folder, path, sizeof path), LT_BAD_INPUT, "has checkpoint format 2");
+    assert_string_equal(path, "");
+    assert_true(exists("step_00000006.h5"));
 }
 
 static void supersede(void **state) {
@@ -211,6 +229,7 @@ int main(void) {
         TEST(latest),
         TEST(latest_is_damaged),
         TEST(latest_under_a_wrong_name),
+        TEST(latest_is_of_a_newer_format),
         TEST(supersede),
         TEST(retain),
         TEST(holds_and_clear),
