@@ -15,7 +15,10 @@ mkdir -p "$dir"
 
 # ---- text: the training part, and a held-out last tenth that begins with a line ----
 if [ -n "$text" ]; then
-  [ -f "$text" ] && [ -r "$text" ] || { echo "demo: TEXT=$text is no readable file" >&2; exit 2; }
+  if ! [ -f "$text" ] || ! [ -r "$text" ]; then
+    echo "demo: TEXT=$text is no readable file" >&2
+    exit 2
+  fi
   cp -- "$text" "$dir/text.txt"
   echo "demo: text: $text"
 else
@@ -55,7 +58,7 @@ train() { # replaces the (sub)shell that calls it, so that a signal reaches mpir
   # shellcheck disable=SC2086 # flags are words
   exec "$MPIRUN" $MPIRUN_FLAGS -n "$ranks" "$lazytrain" train launch/demo.yaml --set data.train="$dir/train.txt" \
     --set data.validation="$dir/validation.txt" --set checkpoint.dir="$dir/run" --set train.steps="$steps" \
-    --set train.eval_every=$(((steps + 2) / 3)) --set train.eval_batches="$eval_batches" "$@"
+    --set train.eval_every=$(((steps + 2) / 3)) --set train.eval_batches="$eval_batches"
 }
 metrics=$dir/run/metrics.jsonl
 rm -rf "$dir/run"

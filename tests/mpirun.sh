@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by tests that start ranks: finds the launcher (MPIRUN, else mpirun) and the flags that let it run as root and
 # with more ranks than cores. tests/mpirun_ranks uses both.
 export MPIRUN=${MPIRUN:-mpirun}

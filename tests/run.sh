@@ -67,7 +67,8 @@ for suite; do
       done ;;
     mpi) for test in tests/mpi/test_*.c; do
         name=$(basename "$test" .c)
-        for ranks in $(sed -n '1s/.*ranks: *\([0-9 ]*\).*/\1/p' "$test"); do
+        read -r -a counts < <(sed -n '1s/.*ranks: *\([0-9 ]*\).*/\1/p' "$test")
+        for ranks in "${counts[@]}"; do
           run "mpi/$name $ranks" run_ranks "$TEST_BUILD/tests/mpi/$name" "$ranks"
         done
       done ;;
