@@ -35,6 +35,9 @@ JSON_LIBS   ?= $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansso
 LIBS = $(HDF5_LIBS) $(YAML_LIBS) $(JSON_LIBS) $(BLAS_LIBS) -lm -pthread
 
 
+# One group: the BLAS calls back into model/cpu/blas_lock.c.
+link = -Wl,--start-group $(1) -Wl,--end-group
+
 # ---- objects -------------------------------------------------------------------------------------------------------
 # The kernels of model/cpu/kernels/ are compiled once for each instruction set and chosen when the program starts.
 
@@ -121,8 +124,13 @@ help: ## this list
 .PHONY: build-program
 build-program: $(BUILD)/lazytrain
 
-$(BUILD)/lazytrain: $(BUILD)/obj/trainer/main.o $(OBJECTS)
-	$(MPICC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/lazytrain: $(BUILD)/obj/trainer/main.o $(BUILD)/liblazytrain.a
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))
+
+# Everything but main(); a test takes from it what it needs.
+$(BUILD)/liblazytrain.a: $(OBJECTS)
+	rm -f $@
+	$(AR) rcs $@ $^
 
 define compile_kernel
 $(BUILD)/obj/model/cpu/kernels/%.$(1).o: model/cpu/kernels/%.c

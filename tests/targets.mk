@@ -3,23 +3,27 @@
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 MPI_TESTS  := $(patsubst tests/mpi/%.c,$(BUILD)/tests/mpi/%,$(wildcard tests/mpi/test_*.c))
-REFERENCE_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/reference/*.c))
+REFERENCE := $(BUILD)/libreference.a
+
+$(REFERENCE): $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/reference/*.c))
+	rm -f $@
+	$(AR) rcs $@ $^
 
 # The model's tests are linked without MPI, HDF5 and YAML: the model needs a C compiler and BLAS alone.
 MODEL_TESTS := $(filter $(BUILD)/tests/unit/test_ops_% $(BUILD)/tests/unit/test_model% $(BUILD)/tests/unit/test_registry \
                         $(BUILD)/tests/unit/test_reference% $(BUILD)/tests/unit/test_step,$(UNIT_TESTS))
 
-$(MODEL_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE_OBJECTS) $(MODEL_OBJECTS) $(BASE_OBJECTS)
+$(MODEL_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE) $(MODEL_OBJECTS) $(BASE_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(BLAS_LIBS) -lm -pthread
 
-$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE_OBJECTS) $(OBJECTS)
+$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE) $(BUILD)/liblazytrain.a
 	@mkdir -p $(@D)
-	$(MPICC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ -lcmocka $(LIBS))
 
-$(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(REFERENCE_OBJECTS) $(OBJECTS)
+$(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(REFERENCE) $(BUILD)/liblazytrain.a
 	@mkdir -p $(@D)
-	$(MPICC) $(ALL_CFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ -lcmocka $(LIBS))
 
 $(BUILD)/tests/unit/%: EXTRA := $(HDF5_CFLAGS)
 
@@ -28,9 +32,9 @@ build-tests: build-program $(UNIT_TESTS) $(MPI_TESTS)
 
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
 
-$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(OBJECTS)
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/liblazytrain.a
 	@mkdir -p $(@D)
-	$(MPICC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))
 
 $(BUILD)/obj/tests/bench/%.o: EXTRA := $(BLAS_CFLAGS)
 

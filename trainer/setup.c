@@ -266,6 +266,12 @@ static lt_status adopt_checkpoint(lt_run *run, const lt_checkpoint_header *heade
 
 static lt_status take_folder(lt_run *run) {
     const char *folder = run->config.checkpoint.dir;
+    if (strlen(run->config_text) > LT_CHECKPOINT_MAX_CONFIG)
+        return lt_fail(
+            LT_BAD_INPUT,
+            "%s: the resolved config has %zu bytes, expected at most %d, which a checkpoint can hold; name "
+            "data by globs or folders",
+            run->arguments.config_path, strlen(run->config_text), LT_CHECKPOINT_MAX_CONFIG);
     LT_CHECK(check_named_files(run));
     LT_CHECK(lt_folder_prepare(folder, checkpoint_bytes(run)));
     LT_CHECK(lt_folder_lock(folder));
