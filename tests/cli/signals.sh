@@ -108,14 +108,6 @@ test_a_second_int_leaves_at_once() {
   if has_checkpoint; then fail "a checkpoint was saved"; fi
 }
 
-await_gone() { # process
-  local end=$((SECONDS + 60))
-  until is_gone "$1"; do
-    [ $SECONDS -lt $end ] || fail "process $1 is left behind"
-    sleep 0.05
-  done
-}
-
 # A limit that stops a run before its first step, then one that stops it soon: each goes on where the one before stopped.
 test_max_minutes() {
   write_tiny_config

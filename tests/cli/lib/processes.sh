@@ -60,6 +60,17 @@ is_state() {
 }
 is_gone() { ! [ -e "/proc/$1" ] || is_state "$1" ZX; }
 
+# await_gone PROCESS...: these end too; no process may outlive its run.
+await_gone() {
+  local process end=$((SECONDS + 60))
+  for process; do
+    until is_gone "$process"; do
+      [ $SECONDS -lt $end ] || fail "process $process is left behind"
+      sleep 0.05
+    done
+  done
+}
+
 # Whether process $1 has been delivered every signal it was sent.
 has_no_pending_signal() { [ -z "$(sed -nE 's/^(Sig|Shd)Pnd:\t0*([1-9a-f].*)/\2/p' "/proc/$1/status" 2>/dev/null)" ]; }
 
