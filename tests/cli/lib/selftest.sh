@@ -28,6 +28,12 @@ test_refused_sees_what_is_touched() {
 test_try_goes_on_and_all_held_fails() {
   try true
   all_held
+  touch here
+  try_apart test -e here
+  try_apart rm here
+  all_held
+  [ -e here ] || fail "a case apart is not in a folder of its own"
+  fails bash -c "mkdir -p sub/test; cd sub/test; source '${tests_root:?}/cli/lib.sh'; try_apart false; try_apart true; all_held" || fail "a failed case apart was forgotten"
   fails bash -c "source '${tests_root:?}/cli/lib.sh'; try false; try true; all_held" || fail "a failed case was forgotten"
 }
 
