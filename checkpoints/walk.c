@@ -250,7 +250,8 @@ static bool chunks_of(const walk *w, hid_t set, lt_stored_tensor *t) {
     hid_t space = H5Dget_space(set);
     hsize_t count = 0;
     if (H5Dget_num_chunks(set, space, &count) < 0) count = 0;
-    t->addresses = count == (hsize_t)chunks ? calloc((size_t)chunks, sizeof *t->addresses) : NULL;
+    t->addresses =
+        count > 0 && count == (hsize_t)chunks ? calloc((size_t)chunks, sizeof *t->addresses) : NULL;
     for (hsize_t i = 0; t->addresses && i < count; i++) {
         hsize_t offset[2] = {0, 0}, size = 0;
         unsigned mask = 1;

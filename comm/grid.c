@@ -95,7 +95,7 @@ static lt_status share_cores(lt_grid *grid, MPI_Comm host, affinity *masks) {
         if (memcmp(&masks[rank], &mine, sizeof mine) == 0) same++;
         for (int i = 0; i < AFFINITY_WORDS; i++) all.word[i] |= masks[rank].word[i];
     }
-    grid->cores = count_cpus(&mine) / same;
+    grid->cores = same > 0 ? count_cpus(&mine) / same : 1;
     if (grid->cores < 1) grid->cores = 1;
     grid->oversubscribed = grid->local_ranks > count_cpus(&all);
     return LT_OK;

@@ -6,7 +6,7 @@
 
 static _Thread_local char message[LT_ERROR_MESSAGE_BYTES];
 
-lt_status lt_fail(lt_status status, const char *format, ...) {
+lt_status(lt_fail)(lt_status status, const char *format, ...) {
     /* Formatted aside: a caller that adds context passes the present message as an argument. */
     char text[LT_ERROR_MESSAGE_BYTES];
     va_list arguments;

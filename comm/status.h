@@ -22,6 +22,9 @@ enum { LT_ERROR_MESSAGE_BYTES = 4096 };
  * offset), what was found, what was expected and what to do, in one line. lt_error_message() may be among the
  * arguments. Local, thread-safe. */
 __attribute__((format(printf, 2, 3))) lt_status lt_fail(lt_status status, const char *format, ...);
+#ifdef __clang_analyzer__ /* the analyser cannot see that the status comes back */
+#define lt_fail(status, ...) ((void)lt_fail(status, __VA_ARGS__), (status))
+#endif
 
 /* The message of the last lt_fail() of this thread; "" before any. Owned by the library, valid until the
  * next. */

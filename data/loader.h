@@ -20,8 +20,8 @@ typedef struct lt_loader_options {
     int64_t first_step, last_step;
     int64_t first_item; /* samples consumed before first_step: (first_step - 1) * global_batch in a run that
                            never changed its global batch */
-    int queue_depth;        /* micro-batches read ahead; at least 1 */
-    bool document_mask;     /* fill document_starts */
+    int queue_depth;    /* micro-batches read ahead; at least 1 */
+    bool document_mask; /* fill document_starts */
     int64_t document_token; /* with document_mask */
     bool document_token_first;
 } lt_loader_options;

@@ -249,7 +249,7 @@ lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *para
 }
 
 lt_status lt_model_initialise(lt_model *model, uint64_t seed) {
-    int64_t largest = 0;
+    int64_t largest = 1;
     for (int i = 0; i < model->registry.count; i++)
         if (model->registry.parameters[i].count > largest) largest = model->registry.parameters[i].count;
     float *values = malloc(sizeof(float) * (size_t)largest);

@@ -12,7 +12,8 @@ static double uniform(uint64_t *state) {
 
 /* Whether token a comes before b: larger logit, then lower id. */
 static int before(const float *logits, int32_t a, int32_t b) {
-    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+    if (logits[a] != logits[b]) return logits[a] > logits[b];
+    return a < b;
 }
 
 static void sift_down(const float *logits, int32_t *heap, int64_t root, int64_t count) {

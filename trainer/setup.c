@@ -36,22 +36,18 @@ static lt_status load_config(const lt_run *run, const char *kept, lt_config *con
 
 /* Rank 0's config becomes everybody's, as text. */
 static lt_status share_config(lt_run *run) {
-    char *text = run->grid.rank == 0 ? lt_config_print(&run->config) : NULL;
-    int64_t size = text == NULL ? 0 : (int64_t)strlen(text) + 1;
-    lt_status status =
-        run->grid.rank == 0 && text == NULL ? lt_fail(LT_IO, "no memory for the config") : LT_OK;
-    LT_CHECK(lt_run_share(run, status));
-    LT_CHECK(lt_grid_broadcast(&run->grid, &size, sizeof size, 0));
-    if (run->grid.rank != 0) text = malloc((size_t)size);
-    LT_CHECK(lt_run_share(run, text == NULL ? lt_fail(LT_IO, "no memory for the config") : LT_OK));
-    LT_CHECK(lt_grid_broadcast(&run->grid, text, (size_t)size, 0));
-    if (run->grid.rank != 0) {
-        lt_config_free(&run->config);
-        status = lt_config_parse(text, "resolved config", &run->config);
-    }
+    const bool first = run->grid.rank == 0;
     free(run->config_text);
-    run->config_text = text;
-    return lt_run_share(run, status);
+    run->config_text = first ? lt_config_print(&run->config) : NULL;
+    int64_t size = run->config_text == NULL ? 0 : (int64_t)strlen(run->config_text) + 1;
+    LT_CHECK(lt_grid_broadcast(&run->grid, &size, sizeof size, 0));
+    if (!first && size > 0) run->config_text = malloc((size_t)size);
+    LT_CHECK(
+        lt_run_share(run, run->config_text == NULL ? lt_fail(LT_IO, "no memory for the config") : LT_OK));
+    LT_CHECK(lt_grid_broadcast(&run->grid, run->config_text, (size_t)size, 0));
+    if (first) return lt_run_share(run, LT_OK);
+    lt_config_free(&run->config);
+    return lt_run_share(run, lt_config_parse(run->config_text, "resolved config", &run->config));
 }
 
 /* Which of 1, 2, 4, ... ranks could run `lanes` lanes, as text. */
@@ -383,7 +379,7 @@ static lt_status make_model(lt_run *run) {
     return LT_OK;
 }
 
-/* log.dir may be another folder than checkpoint.dir. */
+/* log.dir may be another folder than checkpoint.dir: then it is looked at before anything in that one goes. */
 static lt_status prepare_log_folder(const lt_run *run) {
     if (strcmp(run->config.log.dir, run->config.checkpoint.dir) == 0) return LT_OK;
     return lt_folder_prepare(run->config.log.dir, 1 << 20);
@@ -401,8 +397,8 @@ lt_status lt_run_open(lt_run *run) {
     fill_model_options(run);
     LT_CHECK(lt_run_share(run, check_memory(run)));
     lt_watchdog_tick("choosing a checkpoint", 0);
-    LT_CHECK(lt_run_share(run, first ? take_folder(run) : LT_OK));
     LT_CHECK(lt_run_share(run, first ? prepare_log_folder(run) : LT_OK));
+    LT_CHECK(lt_run_share(run, first ? take_folder(run) : LT_OK));
     LT_CHECK(share_config(run));
     LT_CHECK(share_position(run));
     LT_CHECK(lt_run_share(run, divide_work(run)));

@@ -216,7 +216,7 @@ static lt_status report(training *t, const lt_step_result *result) {
                                .gradient_norm = result->gradient_norm};
     LT_CHECK(gather_times(t, &metrics));
     lt_status status = LT_OK;
-    lt_metrics_diagnostics diagnostics;
+    lt_metrics_diagnostics diagnostics = {0};
     if (run->grid.rank == 0) {
         if (is_diagnostic_step(t, run->step)) {
             status = lt_run_diagnose(run, &diagnostics);

@@ -57,8 +57,8 @@ static void assert_batch(const lt_loader_options *o, const lt_batch *batch, int6
     assert_int_equal(batch->micro_batch_index, micro_batch);
     assert_true(batch->wait_ms >= 0 && batch->wait_ms < 60e3);
     for (int64_t row = 0; row < o->micro_batch; row++) {
-        int64_t item = o->first_item + (step - o->first_step) * o->global_batch +
-                       micro_batch * o->micro_batch + row;
+        int64_t item =
+            o->first_item + (step - o->first_step) * o->global_batch + micro_batch * o->micro_batch + row;
         int64_t sample = lt_order_sample(&o->order, item, NULL);
         for (int64_t t = 0; t < T; t++) {
             assert_int_equal(batch->inputs[row * T + t], sample * T + t);
