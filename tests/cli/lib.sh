@@ -8,6 +8,10 @@ tests_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=../mpirun.sh
 source "$tests_root/mpirun.sh"
 : "${LAZYTRAIN:=$tests_root/../build/lazytrain}"
+[ -x "$LAZYTRAIN" ] || {
+  echo "not ok 1 - $LAZYTRAIN: no such program; build it (make) or name it in LAZYTRAIN"
+  exit 1
+}
 # Other programs may use the cores too: ranks that wait must let the others run, or each message takes a time slice.
 export OMPI_MCA_mpi_yield_when_idle=1
 
@@ -176,7 +180,7 @@ expect_steps() {
 expect_checkpoints() {
   local found
   found=$(cd "$1" && find . -name 'step_*' | sed -E 's/.*step_0*([0-9]+)\.h5/\1/' | sort -n | tr '\n' ' ')
-  [ "$found" = "${*:2} " ] || fail "$1 holds the checkpoints $found, expected ${*:2}"
+  [ "${found% }" = "${*:2}" ] || fail "$1 holds the checkpoints ${found:-none}, expected ${*:2}"
 }
 
 step_file() { printf '%s/step_%08d.h5' "$1" "$2"; }
