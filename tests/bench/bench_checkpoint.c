@@ -49,7 +49,7 @@ static double dd_seconds(const char *folder, long long mib) {
     return seconds;
 }
 
-static lt_status bench(const char *folder) {
+static lt_status bench(const lt_grid *grid, const char *folder) {
     const lt_model_shape shape = {.vocabulary = 32000,
                                   .hidden = 768,
                                   .layers = 11,
@@ -63,7 +63,6 @@ static lt_status bench(const char *folder) {
     float *values = malloc(sizeof(float) * (size_t)registry.elements);
     if (values == NULL) return lt_fail(LT_IO, "no memory");
     for (int64_t i = 0; i < registry.elements; i++) values[i] = (float)(i % 1000) * 1e-3f;
-    const lt_grid grid = {.ranks = 1, .data_ranks = 1, .tensor_ranks = 1};
     char config[] = "a: 1\n", path[4096];
     const lt_checkpoint_header header = {.step = 1, .config = config, .sources = 1};
     const lt_tensor_access access = {.context = values, .get = get, .put = put};
@@ -72,7 +71,7 @@ static lt_status bench(const char *folder) {
     struct stat info = {0};
     for (int round = 0; round < ROUNDS; round++) {
         double begin = now_s();
-        LT_CHECK(lt_checkpoint_save(&grid, folder, &header, &registry, &access));
+        LT_CHECK(lt_checkpoint_save(grid, folder, &header, &registry, &access));
         save[round] = now_s() - begin;
         begin = now_s();
         LT_CHECK(lt_checkpoint_load(path, &registry, true, &access));
@@ -100,6 +99,11 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: bench_checkpoint FOLDER\n");
         return LT_BAD_INPUT;
     }
-    if (bench(argv[1]) != LT_OK) fprintf(stderr, "bench_checkpoint: %s\n", lt_error_message());
+    const char *folder = argv[1];
+    lt_grid grid;
+    lt_status status = lt_grid_open(&argc, &argv, &grid);
+    if (status == LT_OK) status = bench(&grid, folder);
+    if (status != LT_OK) fprintf(stderr, "bench_checkpoint: %s\n", lt_error_message());
+    lt_grid_close(&grid);
     return 0;
 }
