@@ -379,7 +379,8 @@ static lt_status make_model(lt_run *run) {
     return LT_OK;
 }
 
-/* log.dir may be another folder than checkpoint.dir: then it is looked at before anything in that one goes. */
+/* log.dir may be another folder than checkpoint.dir: then it is looked at before anything in that one goes.
+ */
 static lt_status prepare_log_folder(const lt_run *run) {
     if (strcmp(run->config.log.dir, run->config.checkpoint.dir) == 0) return LT_OK;
     return lt_folder_prepare(run->config.log.dir, 1 << 20);
