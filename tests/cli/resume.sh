@@ -46,12 +46,12 @@ goes_on_from() { # step, ranks, KEY=VALUE...
 # Mid-epoch, the exact end of an epoch, a step that straddles none and one that ends the second epoch.
 test_every_boundary_on_other_ranks_and_threads() {
   write_whole
-  try goes_on_from 1 1
-  try goes_on_from 4 2
-  try goes_on_from 5 1 train.threads=3
-  try goes_on_from 6 8
-  try goes_on_from 10 2 train.threads=2
-  try goes_on_from 11 4
+  try_apart goes_on_from 1 1
+  try_apart goes_on_from 4 2
+  try_apart goes_on_from 5 1 train.threads=3
+  try_apart goes_on_from 6 8
+  try_apart goes_on_from 10 2 train.threads=2
+  try_apart goes_on_from 11 4
   all_held
 }
 
@@ -60,8 +60,8 @@ test_an_epoch_that_ends_inside_a_step() {
   write_config
   write_text 984 >text.txt
   expect 0 train 2 checkpoint.dir=whole
-  try goes_on_from 5 1
-  try goes_on_from 6 2
+  try_apart goes_on_from 5 1
+  try_apart goes_on_from 6 2
   all_held
 }
 

@@ -55,13 +55,13 @@ needs_allow() {
 
 test_keys_that_need_allow() {
   write_run
-  try needs_allow optimizer.lr 1e-4
-  try needs_allow optimizer.betas '[0.8, 0.9]'
-  try needs_allow optimizer.freeze_lazy_after 5
-  try needs_allow schedule.warmup_steps 1
-  try needs_allow data.train other.txt
-  try needs_allow data.seed 3
-  try needs_allow train.global_batch 16
+  try_apart needs_allow optimizer.lr 1e-4
+  try_apart needs_allow optimizer.betas '[0.8, 0.9]'
+  try_apart needs_allow optimizer.freeze_lazy_after 5
+  try_apart needs_allow schedule.warmup_steps 1
+  try_apart needs_allow data.train other.txt
+  try_apart needs_allow data.seed 3
+  try_apart needs_allow train.global_batch 16
   all_held
 }
 
@@ -83,16 +83,16 @@ never_changes() {
 
 test_keys_that_never_change() {
   write_run
-  try refused 'model.hidden_size: found 40, but the run in this folder has 32' -- train 2 model.hidden_size=40
-  try never_changes model.num_layers=1
-  try never_changes model.num_kv_heads=4
-  try never_changes model.intermediate_size=52
-  try never_changes model.vocab_size=300
-  try never_changes model.tie_embeddings=true
-  try never_changes model.attention.kind=softmax
-  try never_changes model.attention.bias_length=17
-  try never_changes model.rope_theta=20000
-  try never_changes data.seq_len=25
+  try_apart refused 'model.hidden_size: found 40, but the run in this folder has 32' -- train 2 model.hidden_size=40
+  try_apart never_changes model.num_layers=1
+  try_apart never_changes model.num_kv_heads=4
+  try_apart never_changes model.intermediate_size=52
+  try_apart never_changes model.vocab_size=300
+  try_apart never_changes model.tie_embeddings=true
+  try_apart never_changes model.attention.kind=softmax
+  try_apart never_changes model.attention.bias_length=17
+  try_apart never_changes model.rope_theta=20000
+  try_apart never_changes data.seq_len=25
   all_held
 }
 
@@ -155,12 +155,12 @@ test_a_bad_file_by_name() {
   cp out/step_00000003.h5 bad/flipped.h5
   flip_byte bad/flipped.h5 $(($(stat -c %s bad/flipped.h5) / 2))
   head -c 5000 out/step_00000003.h5 >bad/short.h5
-  try refused_file bad/missing.h5 'bad/missing.h5: .*No such file'
-  count=2 try refused_file bad/flipped.h5 'bad/flipped.h5: .*checksum'
-  try refused_file bad/short.h5 'bad/short.h5: .*(truncated|damaged)'
-  try refused_file text.txt 'text.txt: not an HDF5 file'
-  try refused_file bad 'bad: not a file'
-  try refused_file '' '--resume needs a value'
+  try_apart refused_file bad/missing.h5 'bad/missing.h5: .*No such file'
+  count=2 try_apart refused_file bad/flipped.h5 'bad/flipped.h5: .*checksum'
+  try_apart refused_file bad/short.h5 'bad/short.h5: .*(truncated|damaged)'
+  try_apart refused_file text.txt 'text.txt: not an HDF5 file'
+  try_apart refused_file bad 'bad: not a file'
+  try_apart refused_file '' '--resume needs a value'
   all_held
 }
 
@@ -192,12 +192,12 @@ test_init_from_in_a_folder_with_a_run_goes_on() {
 test_init_from_what_cannot_be() {
   write_run
   head -c 5000 out/step_00000004.h5 >short.h5
-  try refused 'lm_head.weight|model.*weight' '(shape|\[)' -- train 2 checkpoint.dir=out2 model.intermediate_size=52 --init-from out/step_00000004.h5
-  try refused 'short.h5' -- train 2 checkpoint.dir=out2 --init-from short.h5
-  try refused 'missing.h5: .*No such file' -- train 2 checkpoint.dir=out2 --init-from missing.h5
-  try refused '--init-from starts a new run' -- train 2 --init-from out/step_00000004.h5 --resume out/step_00000004.h5
+  try_apart refused 'lm_head.weight|model.*weight' '(shape|\[)' -- train 2 checkpoint.dir=out2 model.intermediate_size=52 --init-from out/step_00000004.h5
+  try_apart refused 'short.h5' -- train 2 checkpoint.dir=out2 --init-from short.h5
+  try_apart refused 'missing.h5: .*No such file' -- train 2 checkpoint.dir=out2 --init-from missing.h5
+  try_apart refused '--init-from starts a new run' -- train 2 --init-from out/step_00000004.h5 --resume out/step_00000004.h5
   # With --overwrite the run that is there goes only when its successor can start.
-  try refused 'short.h5' -- train 2 --init-from short.h5 --resume none --overwrite
+  try_apart refused 'short.h5' -- train 2 --init-from short.h5 --resume none --overwrite
   all_held
 }
 
