@@ -14,7 +14,7 @@ static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-/* Pieces of equal size, so that the last one is no stub. */
+/* Pieces of equal size, so that no piece is nearly empty. */
 static int64_t head_rows(int64_t rows, int64_t vocabulary) {
     int64_t most = LOGITS_ELEMENTS / vocabulary;
     if (most < LEAST_HEAD_ROWS) most = LEAST_HEAD_ROWS;

@@ -82,6 +82,18 @@ lt_status lt_run_diagnose(lt_run *run, lt_metrics_diagnostics *diagnostics);
 /* The path of checkpoint `step` in the run's folder. Local. */
 void lt_run_checkpoint_path(const lt_run *run, int64_t step, char *path, size_t size);
 
+/* Where the model keeps tensors of a checkpoint's kind. Local. */
+static inline lt_array lt_array_of(lt_tensor_kind kind) {
+    switch (kind) {
+    case LT_TENSOR_FIRST_MOMENT:
+        return LT_ARRAY_FIRST_MOMENT;
+    case LT_TENSOR_SECOND_MOMENT:
+        return LT_ARRAY_SECOND_MOMENT;
+    default:
+        return LT_ARRAY_PARAMETERS;
+    }
+}
+
 /* Seconds on a clock that only goes forward. Local. */
 double lt_now_s(void);
 

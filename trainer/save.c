@@ -6,10 +6,7 @@
 
 static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                             int64_t count, float *values) {
-    const lt_array array = kind == LT_TENSOR_PARAMETER      ? LT_ARRAY_PARAMETERS
-                           : kind == LT_TENSOR_FIRST_MOMENT ? LT_ARRAY_FIRST_MOMENT
-                                                            : LT_ARRAY_SECOND_MOMENT;
-    return lt_model_get(context, array, parameter, first, count, values);
+    return lt_model_get(context, lt_array_of(kind), parameter, first, count, values);
 }
 
 static lt_status save_once(lt_run *run) {

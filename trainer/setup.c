@@ -302,15 +302,9 @@ static lt_status share_position(lt_run *run) {
 /* ---- model
  * ------------------------------------------------------------------------------------------------------- */
 
-static lt_array array_of(lt_tensor_kind kind) {
-    return kind == LT_TENSOR_PARAMETER      ? LT_ARRAY_PARAMETERS
-           : kind == LT_TENSOR_FIRST_MOMENT ? LT_ARRAY_FIRST_MOMENT
-                                            : LT_ARRAY_SECOND_MOMENT;
-}
-
 static lt_status put_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                             int64_t count, const float *values) {
-    return lt_model_put(context, array_of(kind), parameter, first, count, values);
+    return lt_model_put(context, lt_array_of(kind), parameter, first, count, values);
 }
 
 /* Weights from the checkpoint, from another run's, or drawn. */
