@@ -85,10 +85,10 @@ deps: ## install what is missing through apt-get (DEPS=skip: never)
 install: all ## to PREFIX (default /usr/local)
 	install -D -m 755 $(BUILD)/lazytrain $(DESTDIR)$(PREFIX)/bin/lazytrain
 
-demo: ## train a small model on this repository's own text, interrupt and resume it (TEXT=FILE: on your text)
+demo: ## train a small model on this repository's own text, interrupt and resume it (TEXT=FILE, CONFIG=YAML, SET="KEY=VALUE...", DIR=FOLDER)
 	$(deps_for) build
 	$(AGAIN) build-program
-	@LAZYTRAIN=$(BUILD)/lazytrain launch/demo.sh $(if $(TEXT),"$(TEXT)")
+	@LAZYTRAIN=$(BUILD)/lazytrain CONFIG="$(CONFIG)" SET="$(SET)" DIR="$(DIR)" launch/demo.sh $(if $(TEXT),"$(TEXT)")
 
 test: ## all tests but the slow ones (SUITES="unit mpi cli", TEST_ONLY=name)
 	$(deps_for) build test

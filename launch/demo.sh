@@ -2,15 +2,25 @@
 # The demo: trains a small Lazy Attention model on text with two ranks, interrupts itself once, resumes, validates on
 # the last tenth of the text and shows what came out. `make demo` calls it; `make demo TEXT=FILE` trains on FILE.
 #
-#   launch/demo.sh [FILE]        DEMO_STEPS, DEMO_RANKS, DEMO_DIR and LAZYTRAIN may be set
+#   launch/demo.sh [FILE]        LAZYTRAIN may be set, and:
+#   CONFIG   a config of a model of bytes (launch/demo.yaml)      DIR     where everything goes (demo)
+#   SET      words KEY=VALUE that the config is changed by        RANKS   2
 set -eu
 cd "$(dirname "$0")/.."
 source tests/mpirun.sh
 lazytrain=${LAZYTRAIN:-build/lazytrain}
-steps=${DEMO_STEPS:-1000}
-ranks=${DEMO_RANKS:-2}
-dir=${DEMO_DIR:-demo}
+config=${CONFIG:-launch/demo.yaml}
+ranks=${RANKS:-2}
+dir=${DIR:-demo}
 text=${1:-}
+[ -r "$config" ] || { echo "demo: CONFIG=$config is no readable file" >&2; exit 2; }
+settings=()
+for word in ${SET:-}; do settings+=(--set "$word"); done
+# A number of the config, or of SET, by the last part of its key.
+number() { { echo "${SET:-}" | tr ' ' '\n' | sed -n "s/.*\.$1=//p"; awk -v key="$1:" '$1 == key { print $2 }' "$config"; } | head -n 1; }
+steps=$(number steps)
+global_batch=$(number global_batch)
+seq_len=$(number seq_len)
 mkdir -p "$dir"
 
 # ---- text: the training part, and a held-out last tenth that begins with a line ----
@@ -51,14 +61,12 @@ read -r order0 order1 < <(
     END { printf "%.4f %.4f\n", bits0 / seen, bits1 / seen }')
 
 # ---- train, interrupt at a third, resume ----
-global_batch=$(awk '$1 == "global_batch:" { print $2 }' launch/demo.yaml)
-seq_len=$(awk '$1 == "seq_len:" { print $2 }' launch/demo.yaml)
 eval_batches=$((($(wc -c <"$dir/validation.txt") / seq_len + global_batch - 1) / global_batch))
 train() { # replaces the (sub)shell that calls it, so that a signal reaches mpirun
   # shellcheck disable=SC2086 # flags are words
-  exec "$MPIRUN" $MPIRUN_FLAGS -n "$ranks" "$lazytrain" train launch/demo.yaml --set data.train="$dir/train.txt" \
-    --set data.validation="$dir/validation.txt" --set checkpoint.dir="$dir/run" --set train.steps="$steps" \
-    --set train.eval_every=$(((steps + 2) / 3)) --set train.eval_batches="$eval_batches"
+  exec "$MPIRUN" $MPIRUN_FLAGS -n "$ranks" "$lazytrain" train "$config" "${settings[@]}" \
+    --set data.train="$dir/train.txt" --set data.validation="$dir/validation.txt" --set checkpoint.dir="$dir/run" \
+    --set train.eval_batches="$eval_batches"
 }
 metrics=$dir/run/metrics.jsonl
 rm -rf "$dir/run"
@@ -89,15 +97,7 @@ fi
 # ---- what came out ----
 checkpoint=$(find "$dir/run" -name 'step_*.h5' | sort | tail -n 1)
 echo
-echo "demo: loss (nats a byte) over $steps steps"
-awk -F'[:,]' -v width=64 -v height=12 '
-  /"loss"/ { for (i = 1; i < NF; i++) { if ($i ~ /"step"/) step = $(i + 1); if ($i ~ /"loss"/) loss = $(i + 1) }
-    n++; x[n] = step; y[n] = loss; if (n == 1 || loss < low) low = loss; if (n == 1 || loss > high) high = loss; last = step }
-  END { for (i = 1; i <= n; i++) { column = int((x[i] - 1) / last * width); row = int((high - y[i]) / (high - low + 1e-9) * (height - 1) + 0.5)
-      grid[row, column] = "*" }
-    for (row = 0; row < height; row++) { printf "%6.2f |", high - row * (high - low) / (height - 1)
-      for (column = 0; column < width; column++) printf "%s", (row SUBSEP column in grid) ? "*" : " "; print "" }
-    printf "       +"; for (column = 0; column < width; column++) printf "-"; printf "\n        1%*s\n", width - 1, last }' "$metrics"
+launch/compare.sh "$dir/run"
 echo
 sed -n 's/.*"step":\([0-9]*\),.*"sparsity":\([0-9.e-]*\),"sink":\([0-9.e-]*\),.*/\1 \2 \3/p' "$metrics" | tail -n 1 |
   while read -r step sparsity sink; do
