@@ -153,6 +153,7 @@ lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *valu
     add_number(metrics, "data_wait_ms", values->data_wait_ms);
     add_number(metrics, "comm_wait_ms", values->comm_wait_ms);
     add_integer(metrics, "slowest_rank", values->slowest_rank);
+    add_number(metrics, "slowest_excess_ms", values->slowest_excess_ms);
     add_number(metrics, "flops_utilisation", values->flops_utilisation);
     const lt_metrics_diagnostics *diagnostics = values->diagnostics;
     if (diagnostics != NULL) {

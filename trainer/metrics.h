@@ -25,6 +25,7 @@ typedef struct lt_metrics_step {
     double step_ms, tokens_per_s, tokens_per_s_per_rank;
     double data_wait_ms, comm_wait_ms; /* maximum over ranks */
     int64_t slowest_rank;
+    double slowest_excess_ms; /* a step over the median rank */
     double flops_utilisation;
     const lt_metrics_diagnostics *diagnostics; /* NULL on other steps */
 } lt_metrics_step;

@@ -2,8 +2,10 @@
 
 #include "comm/log.h"
 #include "comm/watchdog.h"
+#include "trainer/interval.h"
 #include "trainer/progress.h"
 #include "trainer/schedule.h"
+#include "trainer/spike.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What the loop keeps between steps. Times are of this rank, since the last logged step. */
+/* What the loop keeps between steps. */
 typedef struct training {
     lt_run *run;
     lt_exchange exchange;
@@ -25,14 +27,13 @@ typedef struct training {
     lt_request agreed; /* by all ranks */
     int agreed_rank;   /* the lowest one that brought it */
     const char *signal;
-    int64_t steps_timed, skips;
-    double interval_began, data_wait_ms, comm_wait_ms;
-    struct rank_times *all_times; /* one a rank */
+    int64_t skips; /* updates dropped in a row */
+    lt_interval interval;
+    lt_spike_watch spikes;
     bool on_terminal;
 } training;
 
-/* ---- what a step needs from outside (lt_exchange)
- * ----------------------------------------------------------------- */
+/* ---- what a step needs from outside (lt_exchange) ---- */
 
 /* An error of this rank alone: kept, and told to the others at the next boundary. */
 static void remember_failure(training *t, lt_status status) {
@@ -70,7 +71,7 @@ static lt_status next_batch(void *context, lt_tokens *tokens) {
     if (t->own_status != LT_OK) return LT_OK;
     lt_watchdog_tick("reading data", t->options.update.step);
     const lt_status status = lt_loader_next(t->run->loader, &t->batch);
-    t->data_wait_ms += t->batch.wait_ms;
+    t->interval.data_wait_ms += t->batch.wait_ms;
     lt_watchdog_tick("forward and backward", t->options.update.step);
     if (status != LT_OK) {
         remember_failure(t, status);
@@ -121,7 +122,7 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
         lt_watchdog_tick("agreement before the exchange", t->options.update.step);
         const double begin = lt_now_s();
         LT_CHECK(lt_grid_agree(grid, (int)own_request(t), &verdict));
-        t->comm_wait_ms += 1e3 * (lt_now_s() - begin);
+        t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
         take_verdict(t, &verdict);
     } else if (t->agreed < LT_REQUEST_STOP) {
         LT_CHECK(lt_grid_agree_begin(grid, (int)own_request(t)));
@@ -149,7 +150,7 @@ static lt_status reduce_gradients(void *context, lt_mem gradients, int64_t count
     LT_CHECK(t->run->device->ops->synchronise(t->run->device));
     LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, (float *)(void *)gradients.address, count,
                                  t->run->reduce_scratch));
-    t->comm_wait_ms += 1e3 * (lt_now_s() - begin);
+    t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
     return LT_OK;
 }
 
@@ -158,50 +159,7 @@ static lt_status reduce_loss(void *context, double *loss_sum) {
     return lt_reduce_doubles(&t->run->grid, loss_sum, 1);
 }
 
-/* ---- metrics
- * ------------------------------------------------------------------------------------------------------ */
-
-/* What ranks tell each other about the interval since the last logged step. */
-typedef struct rank_times {
-    double step_ms, data_wait_ms, comm_wait_ms, peak_gflops;
-} rank_times;
-
-/* Fills the times of `metrics`: maxima over ranks; the slowest rank is the one that waits least for others.
- */
-static lt_status gather_times(training *t, lt_metrics_step *metrics) {
-    lt_run *run = t->run;
-    rank_times *all = t->all_times;
-    const double steps = (double)t->steps_timed;
-    const rank_times own = {.step_ms = 1e3 * (lt_now_s() - t->interval_began) / steps,
-                            .data_wait_ms = t->data_wait_ms / steps,
-                            .comm_wait_ms = t->comm_wait_ms / steps,
-                            .peak_gflops = run->peak_gflops};
-    LT_CHECK(lt_grid_all_gather(&run->grid, &own, all, sizeof own));
-    double busiest = -1, peak = 0;
-    for (int rank = 0; rank < run->grid.ranks; rank++) {
-        const double busy = all[rank].step_ms - all[rank].comm_wait_ms;
-        if (busy > busiest) {
-            busiest = busy;
-            metrics->slowest_rank = rank;
-        }
-        metrics->step_ms = fmax(metrics->step_ms, all[rank].step_ms);
-        metrics->data_wait_ms = fmax(metrics->data_wait_ms, all[rank].data_wait_ms);
-        metrics->comm_wait_ms = fmax(metrics->comm_wait_ms, all[rank].comm_wait_ms);
-        peak += all[rank].peak_gflops;
-    }
-    const double tokens = (double)(run->config.train.global_batch * run->config.data.seq_len);
-    const double flops = lt_model_flops_per_token(&run->model_options.shape, run->config.data.seq_len);
-    metrics->tokens_per_s = 1e3 * tokens / metrics->step_ms;
-    metrics->tokens_per_s_per_rank = metrics->tokens_per_s / run->grid.ranks;
-    metrics->flops_utilisation = peak > 0 ? 1e-9 * flops * metrics->tokens_per_s / peak : 0;
-    return LT_OK;
-}
-
-static void begin_interval(training *t) {
-    t->steps_timed = 0;
-    t->data_wait_ms = t->comm_wait_ms = 0;
-    t->interval_began = lt_now_s();
-}
+/* ---- metrics ---- */
 
 /* The line of metrics and the line on the screen of the step that was just done. */
 static lt_status report(training *t, const lt_step_result *result) {
@@ -214,7 +172,10 @@ static lt_status report(training *t, const lt_step_result *result) {
                                .loss = result->loss,
                                .learning_rate = t->options.update.learning_rate,
                                .gradient_norm = result->gradient_norm};
-    LT_CHECK(gather_times(t, &metrics));
+    const double tokens = (double)(run->config.train.global_batch * run->config.data.seq_len);
+    const double flops =
+        tokens * lt_model_flops_per_token(&run->model_options.shape, run->config.data.seq_len);
+    LT_CHECK(lt_interval_gather(&t->interval, &run->grid, run->peak_gflops, tokens, flops, &metrics));
     lt_status status = LT_OK;
     lt_metrics_diagnostics diagnostics = {0};
     if (run->grid.rank == 0) {
@@ -238,12 +199,11 @@ static lt_status report(training *t, const lt_step_result *result) {
                         (long long)run->step, 100 * diagnostics.sparsity, diagnostics.sink, diagnostics.mass,
                         diagnostics.tau_mean, 100 * diagnostics.live_tiles);
     }
-    begin_interval(t);
+    lt_interval_begin(&t->interval);
     return lt_run_share(run, status);
 }
 
-/* ---- the loop
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
 
 static void describe_step(training *t, int64_t step) {
     const lt_config *config = &t->run->config;
@@ -302,6 +262,17 @@ static lt_status handle_nonfinite(training *t, const lt_step_result *result) {
         (long long)run->step);
 }
 
+static void note_spike(training *t, const lt_step_result *result) {
+    const double mean = t->spikes.mean;
+    double excess;
+    if (lt_spike_begins(&t->spikes, result->loss, &excess))
+        lt_log_warning(
+            "step %lld: loss spike: %.4f, %.1f standard deviations above the mean %.4f of the steps "
+            "before; gradient norm %.3f, lr %.2e",
+            (long long)t->run->step + 1, result->loss, excess, mean, result->gradient_norm,
+            t->options.update.learning_rate);
+}
+
 /* After an update: report, validate, save. */
 static lt_status follow_up(training *t, const lt_step_result *result) {
     lt_run *run = t->run;
@@ -310,13 +281,13 @@ static lt_status follow_up(training *t, const lt_step_result *result) {
     LT_CHECK(report(t, result));
     if (config->train.eval_every > 0 && (run->step % config->train.eval_every == 0 || last)) {
         LT_CHECK(lt_run_validate(run));
-        begin_interval(t);
+        lt_interval_begin(&t->interval);
     }
     const bool asked = t->agreed == LT_REQUEST_SAVE;
     if (asked) t->agreed = t->own = LT_REQUEST_NONE;
     if (asked || last || (config->checkpoint.every > 0 && run->step % config->checkpoint.every == 0)) {
         LT_CHECK(lt_run_save(run));
-        begin_interval(t);
+        lt_interval_begin(&t->interval);
     }
     return LT_OK;
 }
@@ -330,14 +301,16 @@ static lt_status train_step(training *t, bool *leaving) {
         *leaving = true;
         return LT_OK;
     }
-    if (result.outcome == LT_STEP_NONFINITE)
+    if (result.outcome == LT_STEP_NONFINITE) {
         LT_CHECK(lt_run_share(run, handle_nonfinite(t, &result)));
-    else
+    } else {
         t->skips = 0;
+        note_spike(t, &result);
+    }
     run->step++;
     run->samples += run->config.train.global_batch;
     run->tokens += run->config.train.global_batch * run->config.data.seq_len;
-    t->steps_timed++;
+    t->interval.steps++;
     return follow_up(t, &result);
 }
 
@@ -382,14 +355,14 @@ lt_status lt_train(lt_run *run) {
                     (long long)run->step, (long long)config->train.steps);
         return LT_OK;
     }
-    t.all_times = malloc(sizeof *t.all_times * (size_t)run->grid.ranks);
-    if (t.all_times == NULL) return lt_fail(LT_IO, "no memory for the times of %d ranks", run->grid.ranks);
+    LT_CHECK(lt_interval_open(&t.interval, &run->grid));
     lt_log_info("start      first step began %.2f s after the process", process_age_s());
-    begin_interval(&t);
+    lt_interval_begin(&t.interval);
     bool leaving = false;
     lt_status status = LT_OK;
     while (status == LT_OK && run->step < config->train.steps && !leaving) status = train_step(&t, &leaving);
     if (t.on_terminal) lt_log_progress(NULL);
-    free(t.all_times);
+    if (status == LT_OK) lt_interval_conclude(&t.interval, &run->grid);
+    lt_interval_close(&t.interval);
     return status == LT_OK && leaving ? leave(&t) : status;
 }

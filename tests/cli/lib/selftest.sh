@@ -39,8 +39,8 @@ test_try_goes_on_and_all_held_fails() {
 
 test_metrics_are_compared_without_times() {
   mkdir a b
-  echo '{"step":1,"tokens":8,"loss":5.5,"step_ms":1.5,"slowest_rank":0,"flops_utilisation":0.1,"sink":0.5}' >a/metrics.jsonl
-  echo '{"step":1,"tokens":8,"loss":5.5,"step_ms":2.5,"slowest_rank":1,"flops_utilisation":0.2,"sink":0.5}' >b/metrics.jsonl
+  echo '{"step":1,"tokens":8,"loss":5.5,"step_ms":1.5,"slowest_rank":0,"slowest_excess_ms":0.5,"flops_utilisation":0.1,"sink":0.5}' >a/metrics.jsonl
+  echo '{"step":1,"tokens":8,"loss":5.5,"step_ms":2.5,"slowest_rank":1,"slowest_excess_ms":1.5,"flops_utilisation":0.2,"sink":0.5}' >b/metrics.jsonl
   same_metrics a b
   expect_steps a 1 1
   fails expect_steps a 1 2 || fail "a missing step passed"
