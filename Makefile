@@ -2,8 +2,11 @@
 #
 # Variables a user may set: MPICC, CC, NVCC, PKG_CONFIG_PATH, PREFIX, DESTDIR, BLAS_CFLAGS, BLAS_LIBS, HDF5_CFLAGS,
 # HDF5_LIBS, BUILD (folder of the objects), MPIRUN (for tests and the demo), DEPS=skip (never call apt-get).
+# MPICC=mpicc.mpich builds for that MPI and starts ranks by its mpirun.mpich.
 
 MPICC      ?= mpicc
+MPIRUN     ?= $(if $(findstring mpicc,$(MPICC)),$(subst mpicc,mpirun,$(MPICC)),mpirun)
+export MPIRUN
 PKG_CONFIG ?= pkg-config
 PREFIX     ?= /usr/local
 BUILD      ?= build
@@ -132,8 +135,15 @@ $(BUILD)/liblazytrain.a: $(OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $^
 
+# Another compiler, MPI or flag: everything is compiled anew.
+COMPILED_BY := $(MPICC) $(CC) $(ALL_CFLAGS)
+.PHONY: force
+$(BUILD)/compiled_by: force
+	@mkdir -p $(@D)
+	@echo '$(COMPILED_BY)' | cmp -s - $@ || echo '$(COMPILED_BY)' >$@
+
 define compile_kernel
-$(BUILD)/obj/model/cpu/kernels/%.$(1).o: model/cpu/kernels/%.c
+$(BUILD)/obj/model/cpu/kernels/%.$(1).o: model/cpu/kernels/%.c $(BUILD)/compiled_by
 	@mkdir -p $$(@D)
 	$$(CC) $$(ALL_CFLAGS) $$(ISA_FLAGS_$(1)) -DLT_ISA=$(1) -MMD -MP -c -o $$@ $$<
 endef
@@ -145,7 +155,7 @@ $(BUILD)/obj/checkpoints/%.o: EXTRA := $(HDF5_CFLAGS)
 $(BUILD)/obj/comm/%.o $(BUILD)/obj/tests/mpi/%.o $(BUILD)/obj/tests/bench/%.o: COMPILER := $(MPICC)
 COMPILER = $(CC)
 
-$(BUILD)/obj/%.o: %.c
+$(BUILD)/obj/%.o: %.c $(BUILD)/compiled_by
 	@mkdir -p $(@D)
 	$(COMPILER) $(ALL_CFLAGS) $(EXTRA) -MMD -MP -c -o $@ $<
 
