@@ -3,7 +3,8 @@
  * Writing: rank 0 lays the file out with the serial HDF5 library in memory (chunked, Fletcher32, allocated
  * early), asks each chunk's offset and writes the structure; every rank then writes its share of the chunks
  * with pwrite, checksums included, and fsyncs; all agree; rank 0 renames and fsyncs the folder. No rank
- * stages more than one chunk.
+ * stages more than one chunk, or a copy of its share if the model is to change meanwhile (checkpoints/save.h
+ * has a save in parts).
  *
  * Reading: HDF5 1.10 crashes or hangs on some damaged files, so it never opens a file in this process. A
  * forked child with limits on memory and time walks the structure and answers with the header and the offset
