@@ -4,6 +4,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/walk.h"
+#include "comm/interrupt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,13 +108,16 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-typedef enum reception { RECEIVED, TOO_LATE, TOO_LONG } reception;
+typedef enum reception { RECEIVED, TOO_LATE, TOO_LONG, INTERRUPTED } reception;
+
+static const char DOING[] = "reading the structure of a checkpoint";
 
 static reception receive(int from, lt_pack *answer) {
     double end = seconds() + WAIT_SECONDS;
     for (;;) {
         double left = end - seconds();
         if (left <= 0) return TOO_LATE;
+        if (lt_interrupt_check(DOING) != LT_OK) return INTERRUPTED;
         struct pollfd wait = {.fd = from, .events = POLLIN};
         if (poll(&wait, 1, (int)(left * 1000) + 1) <= 0) continue;
         unsigned char *room = lt_pack_reserve(answer, 64 << 10);
@@ -127,6 +131,7 @@ static reception receive(int from, lt_pack *answer) {
 
 static lt_status judge(const char *path, reception received, int ended, lt_pack *answer, bool *newer) {
     trailer end = {0};
+    if (received == INTERRUPTED) return lt_interrupt_check(DOING);
     if (received == TOO_LATE)
         return lt_fail(LT_IO, "%s: reading its structure took more than %d s: does the file system answer?",
                        path, WAIT_SECONDS);

@@ -29,6 +29,11 @@ lt_status lt_save_begin(const lt_grid *grid, const char *directory, const lt_che
 lt_status lt_save_again(lt_save *save);
 
 lt_status lt_save_write(lt_save *save);
+
+/* Bytes that lt_save_write() has written so far, to tell a slow disk from one that hangs. Local, any thread.
+ */
+int64_t lt_save_written(const lt_save *save);
+
 lt_status lt_save_publish(lt_save *save);
 
 /* Frees the save; rank 0 removes the file that was not published. NULL is fine. */

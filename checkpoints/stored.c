@@ -3,6 +3,7 @@
 #include "checkpoints/fletcher32.h"
 #include "checkpoints/probe.h"
 #include "checkpoints/system.h"
+#include "comm/interrupt.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -124,6 +125,7 @@ static lt_status take_chunk(const lt_stored_reader *reader, const lt_stored_tens
         /* Part of a row may be asked for as the whole of it. */
         if (!reader->wanted(reader->context, t, first_row * t->shape[1], rows * t->shape[1])) return LT_OK;
     }
+    LT_CHECK(lt_interrupt_check("reading a checkpoint"));
     LT_CHECK(read_chunk(reader, t, t->addresses[row * t->grid[1] + column]));
     if (!reader->take) return LT_OK;
     const float *values = (const float *)(const void *)reader->buffer;

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct lt_save {
     unsigned char *snapshot; /* this rank's chunks in a row, each with room for its checksum; NULL: none */
     int file;
     off_t written_from, written_to; /* handed to the disk / written */
+    _Atomic int64_t written;        /* bytes */
 };
 
 /* A chunk of a tensor, and what this rank has to do with it. */
@@ -74,6 +76,7 @@ static lt_status store(lt_save *s, const chunk *c, unsigned char *bytes) {
     LT_CHECK(lt_write_at(s->file, s->partial, bytes, stored_bytes(c), (off_t)c->address));
     if (s->written_to == 0) s->written_from = (off_t)c->address;
     s->written_to = (off_t)c->address + (off_t)stored_bytes(c);
+    atomic_fetch_add_explicit(&s->written, (int64_t)stored_bytes(c), memory_order_relaxed);
     start_writeback(s);
     return LT_OK;
 }
@@ -198,6 +201,10 @@ lt_status lt_save_write(lt_save *s) {
         status = lt_system_failure("close", s->partial);
     s->file = -1;
     return status;
+}
+
+int64_t lt_save_written(const lt_save *s) {
+    return atomic_load_explicit(&s->written, memory_order_relaxed);
 }
 
 /* The structure was written by rank 0 before the chunks: its fsync covers it on every host. */

@@ -1,5 +1,7 @@
 #include "data/files.h"
 
+#include "comm/interrupt.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -189,7 +191,10 @@ lt_status lt_files_open(lt_source *source, const char *key, lt_files **out) {
         goto done;
     }
     for (int64_t i = 0; i < files->source.count; i++) files->entries[i].slot = NO_SLOT;
-    for (int64_t i = 0; i < files->source.count; i++) LT_CHECK_DONE(status, look_at(files, i));
+    for (int64_t i = 0; i < files->source.count; i++) {
+        LT_CHECK_DONE(status, lt_interrupt_check("looking at data files"));
+        LT_CHECK_DONE(status, look_at(files, i));
+    }
     *out = files;
 done:
     if (status != LT_OK) lt_files_close(files);

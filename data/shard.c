@@ -2,6 +2,7 @@
  * then the tokens. Sample k of a shard of n tokens is tokens [kT, kT + T], so (n - 1) / T samples; no sample
  * spans shards.
  */
+#include "comm/interrupt.h"
 #include "comm/log.h"
 #include "data/reader.h"
 
@@ -109,6 +110,7 @@ static lt_status count_samples(shard_reader *reader) {
     int64_t without = 0, first_without = 0;
     for (int64_t i = 0; i < count; i++) {
         lt_shard_header header = {0};
+        LT_CHECK(lt_interrupt_check("indexing shards"));
         LT_CHECK(lt_shard_check(reader->files, i, &header));
         int64_t samples = header.tokens == 0 ? 0 : (header.tokens - 1) / reader->sequence_length;
         reader->shards[i] = (shard){reader->base.samples, header.token_bytes};

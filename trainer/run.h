@@ -21,6 +21,8 @@ typedef struct lt_validation_set {
     lt_dataset *dataset;
 } lt_validation_set;
 
+typedef struct lt_background lt_background;
+
 typedef struct lt_run {
     lt_grid grid;
     lt_train_arguments arguments;
@@ -49,6 +51,9 @@ typedef struct lt_run {
     bool error_shared;           /* the last error is known to all ranks */
     lt_metrics *metrics;         /* rank 0; else NULL */
 
+    void *snapshot;            /* checkpoint.async: this rank's share of a checkpoint; else NULL */
+    lt_background *background; /* the save that is under way; NULL: none (trainer/background.h) */
+
     float *reduce_scratch;
     double *step_workspace;
     double *evaluation_sums;                        /* one a sample */
@@ -68,9 +73,14 @@ void lt_run_close(lt_run *run);
 /* Prints what a person wants to see before the first step. Rank 0 prints; collective for what it gathers. */
 lt_status lt_run_banner(lt_run *run);
 
-/* Writes the checkpoint of run->step: metrics first, then the file, then old ones go. A failure is tried once
- * more. */
+/* Writes the checkpoint of run->step, after one that is under way: metrics first, then the file, then old
+ * ones go. A failure is tried once more. */
 lt_status lt_run_save(lt_run *run);
+
+/* What a checkpoint of run->step holds beside the tensors (strings stay the run's), and where its tensors
+ * come from. Local. */
+void lt_run_header(const lt_run *run, lt_checkpoint_header *header);
+lt_tensor_access lt_run_tensors(const lt_run *run);
 
 /* Mean loss over each validation set, to log and metrics. */
 lt_status lt_run_validate(lt_run *run);

@@ -1,4 +1,4 @@
-#include "trainer/run.h"
+#include "trainer/background.h"
 
 #include "checkpoints/folder.h"
 #include "comm/log.h"
@@ -9,14 +9,23 @@ static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_paramet
     return lt_model_get(context, lt_array_of(kind), parameter, first, count, values);
 }
 
+void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
+    *header = (lt_checkpoint_header){.step = run->step,
+                                     .tokens = run->tokens,
+                                     .config = run->config_text,
+                                     .provenance = run->provenance,
+                                     .sources = 1,
+                                     .samples_consumed = {run->samples}};
+}
+
+lt_tensor_access lt_run_tensors(const lt_run *run) {
+    return (lt_tensor_access){.context = run->model, .get = get_tensor};
+}
+
 static lt_status save_once(lt_run *run) {
-    lt_checkpoint_header header = {.step = run->step,
-                                   .tokens = run->tokens,
-                                   .config = run->config_text,
-                                   .provenance = run->provenance,
-                                   .sources = 1,
-                                   .samples_consumed = {run->samples}};
-    const lt_tensor_access access = {.context = run->model, .get = get_tensor};
+    lt_checkpoint_header header;
+    lt_run_header(run, &header);
+    const lt_tensor_access access = lt_run_tensors(run);
     LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK : lt_metrics_sync(run->metrics)));
     const lt_status saved = lt_checkpoint_save(&run->grid, run->config.checkpoint.dir, &header,
                                                lt_model_registry(run->model), &access);
@@ -29,6 +38,7 @@ static lt_status save_once(lt_run *run) {
 }
 
 lt_status lt_run_save(lt_run *run) {
+    LT_CHECK(lt_background_finish(run));
     const double begin = lt_now_s();
     lt_watchdog_tick("saving a checkpoint", run->step);
     lt_status status = save_once(run);

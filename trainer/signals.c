@@ -1,11 +1,20 @@
 #include "trainer/signals.h"
 
+#include "comm/interrupt.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
 
 static volatile sig_atomic_t stop_signal, save_wanted;
+
+static const char *name_of(int signal_number) {
+    return signal_number == SIGUSR1   ? "SIGUSR1"
+           : signal_number == SIGTERM ? "SIGTERM"
+           : signal_number == SIGINT  ? "SIGINT"
+                                      : "SIGUSR2";
+}
 
 static void handle(int signal_number) {
     if (signal_number == SIGUSR2) {
@@ -17,6 +26,7 @@ static void handle(int signal_number) {
         raise(SIGINT);
     }
     if (stop_signal == 0 || signal_number == SIGINT) stop_signal = signal_number;
+    lt_interrupt(name_of(stop_signal));
 }
 
 lt_status lt_signals_install(void) {
@@ -35,11 +45,7 @@ lt_status lt_signals_install(void) {
 
 lt_request lt_signals_take(const char **name) {
     const int stop = stop_signal;
-    if (name != NULL)
-        *name = stop == SIGUSR1   ? "SIGUSR1"
-                : stop == SIGTERM ? "SIGTERM"
-                : stop == SIGINT  ? "SIGINT"
-                                  : "SIGUSR2";
+    if (name != NULL) *name = name_of(stop);
     if (stop != 0) return LT_REQUEST_STOP;
     if (save_wanted == 0) return LT_REQUEST_NONE;
     save_wanted = 0;

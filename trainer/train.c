@@ -2,6 +2,7 @@
 
 #include "comm/log.h"
 #include "comm/watchdog.h"
+#include "trainer/background.h"
 #include "trainer/interval.h"
 #include "trainer/progress.h"
 #include "trainer/schedule.h"
@@ -26,6 +27,7 @@ typedef struct training {
     char own_message[1024];
     lt_request agreed; /* by all ranks */
     int agreed_rank;   /* the lowest one that brought it */
+    bool all_idle;     /* no rank wants anything or writes a checkpoint */
     const char *signal;
     int64_t skips; /* updates dropped in a row */
     lt_interval interval;
@@ -98,11 +100,12 @@ static lt_request own_request(training *t) {
         t->own = LT_REQUEST_STOP;
         t->signal = "train.max_minutes";
     }
+    if (t->own == LT_REQUEST_NONE && lt_background_busy(t->run)) return LT_REQUEST_PATIENCE;
     return t->own;
 }
 
 static void take_verdict(training *t, const lt_verdict *verdict) {
-    if (verdict->code <= (int)t->agreed) return;
+    if (verdict->code <= (int)t->agreed || verdict->code == LT_REQUEST_PATIENCE) return;
     t->agreed = (lt_request)verdict->code;
     t->agreed_rank = verdict->rank;
 }
@@ -124,6 +127,7 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
         LT_CHECK(lt_grid_agree(grid, (int)own_request(t), &verdict));
         t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
         take_verdict(t, &verdict);
+        t->all_idle = verdict.code == LT_REQUEST_NONE;
     } else if (t->agreed < LT_REQUEST_STOP) {
         LT_CHECK(lt_grid_agree_begin(grid, (int)own_request(t)));
         t->agreement_begun = true;
@@ -227,7 +231,7 @@ static lt_status leave(training *t) {
         if (t->agreed == LT_REQUEST_STOP)
             lt_log_info("%s: saving step %lld and leaving",
                         t->signal != NULL ? t->signal : "another rank was signalled", (long long)run->step);
-        LT_CHECK(lt_run_save(run));
+        LT_CHECK(lt_background_step(run) == run->step ? lt_background_finish(run) : lt_run_save(run));
     }
     if (t->agreed == LT_REQUEST_STOP) return LT_STOPPED;
     const bool mine = run->grid.rank == t->agreed_rank;
@@ -283,10 +287,11 @@ static lt_status follow_up(training *t, const lt_step_result *result) {
         LT_CHECK(lt_run_validate(run));
         lt_interval_begin(&t->interval);
     }
+    if (t->all_idle) LT_CHECK(lt_background_advance(run));
     const bool asked = t->agreed == LT_REQUEST_SAVE;
     if (asked) t->agreed = t->own = LT_REQUEST_NONE;
     if (asked || last || (config->checkpoint.every > 0 && run->step % config->checkpoint.every == 0)) {
-        LT_CHECK(lt_run_save(run));
+        LT_CHECK(config->checkpoint.async && !last ? lt_background_start(run) : lt_run_save(run));
         lt_interval_begin(&t->interval);
     }
     return LT_OK;
@@ -312,6 +317,16 @@ static lt_status train_step(training *t, bool *leaving) {
     run->tokens += run->config.train.global_batch * run->config.data.seq_len;
     t->interval.steps++;
     return follow_up(t, &result);
+}
+
+/* A save under way is worth finishing where all ranks know why the run ends. */
+static lt_status finish_save(lt_run *run, lt_status status) {
+    if (status == LT_OK || !run->error_shared || lt_background_step(run) < 0) return status;
+    char message[LT_ERROR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", lt_error_message());
+    if (lt_background_finish(run) != LT_OK) lt_log_warning("%s", lt_error_message());
+    run->error_shared = true;
+    return lt_fail(status, "%s", message);
 }
 
 /* Seconds since this process was started, launcher excluded; 0 where the system does not say. */
@@ -364,5 +379,5 @@ lt_status lt_train(lt_run *run) {
     if (t.on_terminal) lt_log_progress(NULL);
     if (status == LT_OK) lt_interval_conclude(&t.interval, &run->grid);
     lt_interval_close(&t.interval);
-    return status == LT_OK && leaving ? leave(&t) : status;
+    return status == LT_OK && leaving ? leave(&t) : finish_save(run, status);
 }
