@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "../unit/checkpoint_files.h"
 
+#include "checkpoints/save.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -103,6 +105,47 @@ static void full_disk(void) {
     if (grid.rank == 0) CHECK(umount(small) == 0);
 }
 
+/* A save in parts, from a copy: the model changes meanwhile, and the first write fails on one rank. */
+static void from_snapshot(const lt_grid *layout) {
+    static const unsigned char FENCE[8] = "fenced!";
+    size_t size, size_again, bytes = lt_save_snapshot_bytes(layout, &model.registry);
+    char *before = contents(&size);
+    unsigned char *snapshot = malloc(bytes + sizeof FENCE);
+    memcpy(snapshot + bytes, FENCE, sizeof FENCE);
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
+    lt_checkpoint_header header = test_header(7);
+    lt_tensor_access access = test_access(&model);
+    lt_save *parts;
+    CHECK(lt_save_begin(layout, folder, &header, &model.registry, &access, snapshot, &parts) == LT_OK);
+    CHECK(memcmp(snapshot + bytes, FENCE, sizeof FENCE) == 0);
+    CHECK(lt_save_written(parts) == 0);
+    const float changed = model.values[0][0];
+    model.values[0][0] += 1;
+
+    struct rlimit limit, now;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    now = (struct rlimit){1000, limit.rlim_max};
+    if (grid.rank == grid.ranks - 1) setrlimit(RLIMIT_FSIZE, &now);
+    lt_status status = lt_save_write(parts);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    CHECK(status == (grid.rank == grid.ranks - 1 ? LT_IO : LT_OK));
+    CHECK(lt_save_again(parts) == LT_OK);
+    CHECK(lt_save_write(parts) == LT_OK);
+    CHECK(lt_save_written(parts) >= (int64_t)bytes);
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
+    if (grid.rank == 0) CHECK(lt_save_publish(parts) == LT_OK);
+    lt_save_end(parts);
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
+
+    model.values[0][0] = changed;
+    check_contents();
+    char *after = contents(&size_again);
+    CHECK(size == size_again && memcmp(before, after, size) == 0);
+    free(before);
+    free(after);
+    free(snapshot);
+}
+
 int main(int argc, char **argv) {
     if (lt_grid_open(&argc, &argv, &grid) != LT_OK) return 1;
     signal(SIGXFSZ, SIG_IGN);
@@ -117,6 +160,7 @@ int main(int argc, char **argv) {
     check_contents();
     failing_ranks(&grid);
     full_disk();
+    from_snapshot(&grid);
 
     if (grid.ranks > 1) {
         /* The same with pairs of tensor ranks, which are asked for the same pieces. */
@@ -133,6 +177,7 @@ int main(int argc, char **argv) {
         char *after = contents(&size_again);
         CHECK(size == size_again && memcmp(before, after, size) == 0);
         failing_ranks(&pairs);
+        from_snapshot(&pairs);
         free(before);
         free(after);
     }
