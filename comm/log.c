@@ -2,6 +2,7 @@
 #include "comm/status.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -112,6 +113,20 @@ void lt_log_warning(const char *format, ...) {
 
 void lt_log_error(const char *message) {
     log_line("lazytrain: error: ", message);
+}
+
+/* A pipe that is ready takes 4096 bytes (PIPE_BUF) without blocking. */
+void lt_log_aside(const char *message) {
+    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+    char text[PIPE_BUF / 4 - 64]; /* every byte may become the four of \xNN */
+    snprintf(text, sizeof text, "%s", message);
+    if (pthread_mutex_trylock(&lock) != 0) return;
+    line out = {.length = 0};
+    put(&out, "lazytrain: ");
+    put_escaped(&out, text, LINE_BYTES - PROGRESS_BYTES - 8);
+    put(&out, "\n");
+    if (poll(&ready, 1, 0) == 1) write_line(&out);
+    pthread_mutex_unlock(&lock);
 }
 
 /* Cuts `text` to what fits on one row of the terminal: a wrapped line could not be replaced by \r. */

@@ -19,6 +19,9 @@ __attribute__((format(printf, 1, 2))) void lt_log_warning(const char *format, ..
 /* One line `lazytrain: error: MESSAGE`, from whichever rank calls it. */
 void lt_log_error(const char *message);
 
+/* One line `lazytrain: MESSAGE`, from whichever rank calls it; left out where stderr would block. */
+void lt_log_aside(const char *message);
+
 /* Keeps a progress line at the foot of a terminal: `line` replaces the one before it, other output goes above
  * it. With `line` NULL the progress line is ended and stays on the screen. A line wider than the terminal is
  * cut. Rank 0 only; the caller asks isatty(STDERR_FILENO) first. */

@@ -2,6 +2,7 @@
 #include "comm/deadline.h"
 #include "comm/log.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,6 +18,9 @@ static const double nanoseconds = 1e9;
 static const double courtesy_s = 3.0;
 enum { COURTEOUS_RANKS = 8 };
 
+/* Between what every rank says and the end, so that all are heard. */
+static const double hearing_s = 1.0;
+
 /* How long a last message may take: the reader of stderr may hang too. */
 enum { LAST_WORDS_S = 3 };
 
@@ -24,18 +28,19 @@ enum { LAST_WORDS_S = 3 };
  * more than a message that names the phase before. */
 static _Atomic(const char *) last_phase = "start";
 static _Atomic int64_t last_step;
-static _Atomic int64_t last_tick_ns;
+static _Atomic int64_t last_tick_ns, granted_ns;
+static _Atomic(const char *) file_in_use;
 
 static struct {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t stopped;
+    pthread_cond_t changed; /* `stop` or what is granted */
     bool running, stop;
     double timeout_s;
-    int64_t limit_ns; /* the timeout and this rank's courtesy */
+    int64_t timeout_ns, courtesy_ns; /* until this rank says that it waits; from then until it ends the job */
     int rank;
     char host[256];
-} watchdog;
+} watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -47,6 +52,29 @@ void lt_watchdog_tick(const char *phase, int64_t step) {
     atomic_store_explicit(&last_phase, phase, memory_order_relaxed);
     atomic_store_explicit(&last_step, step, memory_order_relaxed);
     atomic_store_explicit(&last_tick_ns, now_ns(), memory_order_relaxed);
+}
+
+void lt_watchdog_file(const char *path) {
+    atomic_store_explicit(&file_in_use, path, memory_order_relaxed);
+}
+
+void lt_watchdog_grant(double seconds) {
+    pthread_mutex_lock(&watchdog.lock);
+    atomic_store_explicit(&granted_ns, (int64_t)(seconds * nanoseconds), memory_order_relaxed);
+    if (watchdog.running) pthread_cond_signal(&watchdog.changed);
+    pthread_mutex_unlock(&watchdog.lock);
+}
+
+/* Says what this rank waits for. Not an error yet: another rank may know better, or the wait may end. */
+static void speak(int64_t waited_ns) {
+    char text[1024];
+    const char *file = atomic_load_explicit(&file_in_use, memory_order_relaxed);
+    snprintf(text, sizeof text, "rank %d on host %s waits for %.0f s in phase \"%s\" of step %lld%s%s%s",
+             watchdog.rank, watchdog.host, (double)waited_ns / nanoseconds,
+             atomic_load_explicit(&last_phase, memory_order_relaxed),
+             (long long)atomic_load_explicit(&last_step, memory_order_relaxed),
+             file == NULL ? "" : " (last file: ", file == NULL ? "" : file, file == NULL ? "" : ")");
+    lt_log_aside(text);
 }
 
 /* Says what hung and ends the process. */
@@ -71,21 +99,29 @@ static _Noreturn void bark(int64_t waited_ns) {
 static void *watch(void *unused) {
     (void)unused;
     /* Waking this much later than asked means that the whole process was stopped, and the ticks with it. */
-    int64_t lateness_ns = watchdog.limit_ns / 10 + 1000000000;
+    const int64_t lateness_ns = watchdog.timeout_ns / 10 + 1000000000;
+    int64_t spoken = 0; /* the tick after which this rank said that it waits */
     pthread_mutex_lock(&watchdog.lock);
     while (!watchdog.stop) {
-        int64_t deadline = atomic_load_explicit(&last_tick_ns, memory_order_relaxed) + watchdog.limit_ns;
+        int64_t last = atomic_load_explicit(&last_tick_ns, memory_order_relaxed);
+        int64_t deadline =
+            last + watchdog.timeout_ns + atomic_load_explicit(&granted_ns, memory_order_relaxed);
+        if (spoken == last) deadline += watchdog.courtesy_ns;
         struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000),
                                  .tv_nsec = (long)(deadline % 1000000000)};
-        pthread_cond_timedwait(&watchdog.stopped, &watchdog.lock, &until);
+        if (pthread_cond_timedwait(&watchdog.changed, &watchdog.lock, &until) != ETIMEDOUT || watchdog.stop)
+            continue;
 
-        int64_t now = now_ns(), last = atomic_load_explicit(&last_tick_ns, memory_order_relaxed);
-        if (watchdog.stop || now < last + watchdog.limit_ns) continue;
+        const int64_t now = now_ns();
+        if (last != atomic_load_explicit(&last_tick_ns, memory_order_relaxed)) continue;
         if (now > deadline + lateness_ns) {
             atomic_store_explicit(&last_tick_ns, now, memory_order_relaxed);
-            continue;
+        } else if (spoken != last) {
+            speak(now - last);
+            spoken = last;
+        } else {
+            bark(now - last);
         }
-        bark(now - last);
     }
     pthread_mutex_unlock(&watchdog.lock);
     return NULL;
@@ -112,17 +148,19 @@ lt_status lt_watchdog_start(const lt_grid *grid, double timeout_s) {
     int ranks_first = grid->rank < COURTEOUS_RANKS ? grid->rank : COURTEOUS_RANKS;
     double courtesy = courtesy_s < timeout_s ? courtesy_s : timeout_s;
     watchdog.timeout_s = timeout_s;
-    watchdog.limit_ns = (int64_t)((timeout_s + ranks_first * courtesy) * nanoseconds);
+    watchdog.timeout_ns = (int64_t)(timeout_s * nanoseconds);
+    watchdog.courtesy_ns = (int64_t)((hearing_s + ranks_first * courtesy) * nanoseconds);
+    lt_watchdog_grant(0);
+    lt_watchdog_file(NULL);
     watchdog.rank = grid->rank;
     snprintf(watchdog.host, sizeof watchdog.host, "%s", grid->host);
     watchdog.stop = false;
     lt_watchdog_tick("start", 0);
 
-    pthread_mutex_init(&watchdog.lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&watchdog.stopped, &attributes);
+    pthread_cond_init(&watchdog.changed, &attributes);
     pthread_condattr_destroy(&attributes);
     int error = start_thread();
     if (error)
@@ -136,10 +174,9 @@ void lt_watchdog_stop(void) {
     if (!watchdog.running) return;
     pthread_mutex_lock(&watchdog.lock);
     watchdog.stop = true;
-    pthread_cond_signal(&watchdog.stopped);
+    pthread_cond_signal(&watchdog.changed);
     pthread_mutex_unlock(&watchdog.lock);
     pthread_join(watchdog.thread, NULL);
-    pthread_cond_destroy(&watchdog.stopped);
-    pthread_mutex_destroy(&watchdog.lock);
+    pthread_cond_destroy(&watchdog.changed);
     watchdog.running = false;
 }

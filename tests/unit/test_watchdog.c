@@ -69,17 +69,58 @@ static int finish(child ran, char *text, size_t size) {
 static void hang(void) {
     lt_grid grid = grid_of(1);
     if (lt_watchdog_start(&grid, 0.2) != LT_OK) _exit(1);
+    lt_watchdog_file("shards/a.bin");
     lt_watchdog_tick("gradient reduction", 42);
     sleep_ms(20000);
 }
 
-static void a_hang_ends_with_74_and_one_line(void **state) {
+/* What the rank waits for, then one line of an error. */
+static void a_hang_ends_with_74_and_one_error(void **state) {
     (void)state;
     char text[4096];
     assert_int_equal(finish(run(hang), text, sizeof text), LT_IO);
-    assert_ptr_equal(strstr(text, "lazytrain: error: rank 1 on host node7 has not moved for "), text);
-    assert_non_null(strstr(text, "phase \"gradient reduction\" of step 42"));
-    assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
+    assert_ptr_equal(strstr(text, "lazytrain: rank 1 on host node7 waits for "), text);
+    assert_non_null(strstr(text, "phase \"gradient reduction\" of step 42 (last file: shards/a.bin)\n"));
+    const char *error = strchr(text, '\n') + 1;
+    assert_ptr_equal(strstr(text, "lazytrain: error: rank 1 on host node7 has not moved for "), error);
+    assert_non_null(strstr(error, "phase \"gradient reduction\" of step 42"));
+    assert_ptr_equal(strchr(error, '\n'), text + strlen(text) - 1);
+}
+
+static void save_for_long(void) {
+    lt_grid grid = grid_of(0);
+    if (lt_watchdog_start(&grid, 0.2) != LT_OK) _exit(1);
+    lt_watchdog_tick("saving", 3);
+    lt_watchdog_grant(60);
+    sleep_ms(3000);
+    if (write(STDERR_FILENO, "saved\n", 6) != 6) _exit(2);
+    lt_watchdog_grant(0);
+    sleep_ms(20000);
+}
+
+/* A grant holds until it is taken back; then the timeout counts from the last tick, long past. */
+static void a_grant_is_kept_and_ends(void **state) {
+    (void)state;
+    char text[4096];
+    assert_int_equal(finish(run(save_for_long), text, sizeof text), LT_IO);
+    assert_ptr_equal(strstr(text, "saved\nlazytrain: rank 0 "), text);
+}
+
+static void wait_then_move(void) {
+    lt_grid grid = grid_of(8); /* a courtesy of 8 x 0.2 s and one more */
+    if (lt_watchdog_start(&grid, 0.2) != LT_OK) _exit(1);
+    lt_watchdog_tick("gradient reduction", 7);
+    sleep_ms(900);
+    lt_watchdog_stop();
+}
+
+/* A wait that ends after all was worth a remark and nothing else. */
+static void a_wait_that_ends_is_no_error(void **state) {
+    (void)state;
+    char text[4096];
+    assert_int_equal(finish(run(wait_then_move), text, sizeof text), FINISHED);
+    assert_ptr_equal(strstr(text, "lazytrain: rank 8 on host node7 waits for "), text);
+    assert_null(strstr(text, "error"));
 }
 
 static void keep_ticking(void) {
@@ -165,7 +206,8 @@ static void a_blocked_stderr_does_not_save_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_hang_ends_with_74_and_one_line),  cmocka_unit_test(ticks_keep_it_quiet),
+        cmocka_unit_test(a_hang_ends_with_74_and_one_error), cmocka_unit_test(a_grant_is_kept_and_ends),
+        cmocka_unit_test(a_wait_that_ends_is_no_error),      cmocka_unit_test(ticks_keep_it_quiet),
         cmocka_unit_test(stopped_or_off_it_does_nothing),    cmocka_unit_test(a_stopped_process_is_forgiven),
         cmocka_unit_test(a_blocked_stderr_does_not_save_it),
     };
