@@ -15,7 +15,7 @@ done
 # shellcheck disable=SC2016 # awk expands
 common='
 function key(name) {
-  return match($0, "\"" name "\":[-0-9.e+]+") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : "" }
+  return match($0, "\"" name "\":[-0-9.e+]+") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0 : "" }
 FNR == 1 { runs++; mark = ARGC > 2 ? sprintf("%c", 64 + runs) : "*" }'
 
 echo "training loss, nats a token"
