@@ -119,15 +119,21 @@ static lt_status publish(const save *s, const char *directory) {
     return lt_sync_directory(directory);
 }
 
-lt_status lt_checkpoint_save(const lt_grid *grid, const char *directory, const lt_checkpoint_header *header,
-                             const lt_registry *registry, const lt_tensor_access *access) {
+/* The structure is as long as the file will be. */
+static lt_status begin(const save *s, lt_layout *layout, const lt_checkpoint_header *header) {
+    memcpy(s->addresses, lt_layout_addresses(layout), (size_t)s->chunks * sizeof *s->addresses);
+    return lt_layout_write(layout, s->partial, header);
+}
+
+lt_status lt_checkpoint_save(const lt_grid *grid, lt_layout *layout, const char *directory,
+                             const lt_checkpoint_header *header, const lt_registry *registry,
+                             const lt_tensor_access *access) {
     save s = {.grid = grid, .registry = registry, .access = access, .step = header->step, .file = -1};
     bool speaks = grid->rank == 0;
     lt_status status = lt_grid_share_status(grid, prepare(&s, directory), NULL);
     if (status != LT_OK) goto done;
 
-    status = speaks ? lt_layout_write(s.partial, header, registry, s.addresses) : LT_OK;
-    LT_CHECK_DONE(status, lt_grid_share_status(grid, status, NULL));
+    LT_CHECK_DONE(status, lt_grid_share_status(grid, speaks ? begin(&s, layout, header) : LT_OK, NULL));
     LT_CHECK_DONE(status, lt_grid_broadcast(grid, s.addresses, (size_t)s.chunks * sizeof *s.addresses, 0));
     LT_CHECK_DONE(status, lt_grid_share_status(grid, open_write_sync(&s), NULL));
     LT_CHECK_DONE(status, lt_grid_share_status(grid, speaks ? publish(&s, directory) : LT_OK, NULL));

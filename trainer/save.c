@@ -9,16 +9,29 @@ static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_paramet
     return lt_model_get(context, lt_array_of(kind), parameter, first, count, values);
 }
 
+static lt_checkpoint_header describe(const lt_run *run) {
+    return (lt_checkpoint_header){.step = run->step,
+                                  .tokens = run->tokens,
+                                  .config = run->config_text,
+                                  .provenance = run->provenance,
+                                  .sources = 1,
+                                  .samples_consumed = {run->samples}};
+}
+
+lt_status lt_run_plan_saves(lt_run *run) {
+    const lt_checkpoint_header header = describe(run);
+    lt_registry registry;
+    LT_CHECK(lt_registry_create(&run->model_options.shape, &registry));
+    const lt_status status = lt_layout_create(&header, &registry, &run->layout);
+    lt_registry_destroy(&registry);
+    return status;
+}
+
 static lt_status save_once(lt_run *run) {
-    lt_checkpoint_header header = {.step = run->step,
-                                   .tokens = run->tokens,
-                                   .config = run->config_text,
-                                   .provenance = run->provenance,
-                                   .sources = 1,
-                                   .samples_consumed = {run->samples}};
+    const lt_checkpoint_header header = describe(run);
     const lt_tensor_access access = {.context = run->model, .get = get_tensor};
     LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK : lt_metrics_sync(run->metrics)));
-    const lt_status saved = lt_checkpoint_save(&run->grid, run->config.checkpoint.dir, &header,
+    const lt_status saved = lt_checkpoint_save(&run->grid, run->layout, run->config.checkpoint.dir, &header,
                                                lt_model_registry(run->model), &access);
     LT_CHECK(lt_run_share(run, saved));
     const lt_status status = run->grid.rank == 0

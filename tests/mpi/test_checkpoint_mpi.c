@@ -16,6 +16,7 @@
 static lt_grid grid;
 static char folder[256], path[300];
 static test_model model;
+static lt_layout *layout; /* rank 0 */
 static int failures;
 
 #define CHECK(condition) \
@@ -27,10 +28,10 @@ static int failures;
         } \
     } while (0)
 
-static lt_status save(const lt_grid *layout, const char *where) {
+static lt_status save(const lt_grid *shape, const char *where) {
     lt_checkpoint_header header = test_header(7);
     lt_tensor_access access = test_access(&model);
-    return lt_checkpoint_save(layout, where, &header, &model.registry, &access);
+    return lt_checkpoint_save(shape, layout, where, &header, &model.registry, &access);
 }
 
 static void check_contents(void) {
@@ -70,17 +71,17 @@ static void check_failed(lt_status status, const char *where, const char *reason
     check_contents();
 }
 
-static void failing_ranks(const lt_grid *layout) {
+static void failing_ranks(const lt_grid *shape) {
     for (int rank = 0; rank < grid.ranks; rank++) {
         model.fail_after = grid.rank == rank ? 2 : -1;
-        check_failed(save(layout, folder), folder, "the device failed to give");
+        check_failed(save(shape, folder), folder, "the device failed to give");
         model.fail_after = -1;
 
         struct rlimit before, now;
         getrlimit(RLIMIT_FSIZE, &before);
         now = (struct rlimit){1000, before.rlim_max};
         if (grid.rank == rank) setrlimit(RLIMIT_FSIZE, &now);
-        lt_status status = save(layout, folder);
+        lt_status status = save(shape, folder);
         setrlimit(RLIMIT_FSIZE, &before);
         check_failed(status, folder, "File too large");
     }
@@ -112,6 +113,8 @@ int main(int argc, char **argv) {
     CHECK(lt_grid_broadcast(&grid, folder, sizeof folder, 0) == LT_OK);
     snprintf(path, sizeof path, "%s/step_00000007.h5", folder);
 
+    lt_checkpoint_header header = test_header(7);
+    if (grid.rank == 0) CHECK(lt_layout_create(&header, &model.registry, &layout) == LT_OK);
     CHECK(save(&grid, folder) == LT_OK);
     if (grid.ranks > 1) CHECK(model.gets < 3 * model.registry.elements);
     check_contents();
@@ -142,6 +145,7 @@ int main(int argc, char **argv) {
         if (getenv("LAZYTRAIN_KEEP")) CHECK(rename(path, getenv("LAZYTRAIN_KEEP")) == 0);
         test_remove_folder(folder);
     }
+    lt_layout_free(layout);
     test_model_destroy(&model);
     lt_verdict verdict = {0};
     CHECK(lt_grid_agree(&grid, failures > 0, &verdict) == LT_OK);
