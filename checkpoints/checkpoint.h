@@ -1,10 +1,11 @@
 /* HDF5 checkpoints: `DIR/step_00001000.h5`, complete or absent (contracts.md, "Checkpoint").
  *
- * Writing: rank 0 lays the file out with the serial HDF5 library in memory (chunked, Fletcher32, allocated
- * early), asks each chunk's offset and writes the structure; every rank then writes its share of the chunks
- * with pwrite, checksums included, and fsyncs; all agree; rank 0 renames and fsyncs the folder. No rank
- * stages more than one chunk, or a copy of its share if the model is to change meanwhile (checkpoints/save.h
- * has a save in parts).
+ * Writing: before the first step rank 0 lays the file out once, in memory, with the serial HDF5 library in a
+ * forked child (chunked, Fletcher32, allocated early). A save puts its numbers into that structure and writes
+ * it; every rank then writes its share of the chunks with pwrite, checksums included, and fsyncs; all agree;
+ * rank 0 renames and fsyncs the folder. HDF5 has no part in it. No rank stages more than one
+ * chunk, or a copy of its share where the model is to change meanwhile (checkpoints/save.h has a save in
+ * parts).
  *
  * Reading: HDF5 1.10 crashes or hangs on some damaged files, so it never opens a file in this process. A
  * forked child with limits on memory and time walks the structure and answers with the header and the offset
@@ -75,14 +76,25 @@ typedef struct lt_checkpoint_header {
 
 void lt_checkpoint_header_free(lt_checkpoint_header *header);
 
-/* Writes `DIR/step_%08d.h5` with all tensors of `registry`; header->format_version is not read. A file of
- * that name is replaced at once, by the rename. Collective, with the same step and registry on every rank;
- * the same status on every rank. LT_IO with the operation, the file and the system's reason; then what was
- * under the final name before is there still, or, where only the folder's fsync failed, the new file,
- * complete. HDF5 is not thread-safe: one save at a time in a process. SIGXFSZ must be ignored for a file size
- * limit to be an error. */
-lt_status lt_checkpoint_save(const lt_grid *grid, const char *directory, const lt_checkpoint_header *header,
-                             const lt_registry *registry, const lt_tensor_access *access);
+/* The structure of the checkpoints of one run. */
+typedef struct lt_layout lt_layout;
+
+/* Lays out checkpoints with the config, provenance and sources of `header` and the tensors of `registry`. It
+ * forks: call it before the large memory is taken. Local: rank 0. LT_IO: no memory; LT_BAD_INPUT: a config
+ * text that no attribute can hold. */
+lt_status lt_layout_create(const lt_checkpoint_header *header, const lt_registry *registry,
+                           lt_layout **layout);
+void lt_layout_free(lt_layout *layout);
+
+/* Writes `DIR/step_%08d.h5` with all tensors of `registry`; of the header the step, tokens and samples are
+ * read, the rest is the layout's. A file of that name is replaced at once, by the rename. Collective, with
+ * the same step and registry on every rank; `layout` on rank 0, NULL elsewhere; the same status on every
+ * rank. LT_IO with the operation, the file and the system's reason; then what was under the final name before
+ * is there still, or, where only the folder's fsync failed, the new file, complete. One save at a time in a
+ * process. SIGXFSZ must be ignored for a file size limit to be an error. */
+lt_status lt_checkpoint_save(const lt_grid *grid, lt_layout *layout, const char *directory,
+                             const lt_checkpoint_header *header, const lt_registry *registry,
+                             const lt_tensor_access *access);
 
 /* Reads the header. Local. LT_BAD_INPUT with what is wrong: not HDF5, truncated, of a newer format, hostile
  * (the child died or ran out of processor time or memory). LT_IO: the system failed to read or to start the

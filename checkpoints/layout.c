@@ -2,9 +2,11 @@
 
 #include "checkpoints/layout.h"
 
+#include "checkpoints/child.h"
 #include "checkpoints/chunks.h"
 #include "checkpoints/fletcher32.h"
 #include "checkpoints/layout_driver.h"
+#include "checkpoints/layout_numbers.h"
 #include "checkpoints/system.h"
 
 #include <errno.h>
@@ -145,8 +147,9 @@ static void create_file(build *b, lt_layout_target *target) {
     H5Pclose(access);
 }
 
-static lt_status build_layout(const char *path, int descriptor, const lt_checkpoint_header *header,
-                              const lt_registry *registry, int64_t *addresses) {
+/* Fills `descriptor` and `addresses`; says what failed, NULL if nothing did. */
+static const char *build_layout(int descriptor, const lt_checkpoint_header *header,
+                                const lt_registry *registry, int64_t *addresses) {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     build b = {-1, NULL};
     lt_layout_target target = {descriptor, 0};
@@ -167,60 +170,164 @@ static lt_status build_layout(const char *path, int descriptor, const lt_checkpo
         }
     }
     if (b.file >= 0) require(&b, H5Fclose(b.file) >= 0, "the end of the file");
-    if (target.error) {
-        errno = target.error;
-        return lt_system_failure("lay out in memory", path);
-    }
-    if (!b.failed) return LT_OK;
-    return lt_fail(LT_IO, "%s: the HDF5 library could not lay out %s of the checkpoint (out of memory?)",
-                   path, b.failed);
+    return target.error ? strerror(target.error) : b.failed;
 }
 
-/* Copies what is not a hole of `from`, and its length. */
-static lt_status copy_sparse(int from, int to, const char *path) {
-    static const size_t BUFFER = 256 << 10;
-    char *buffer = malloc(BUFFER);
-    if (!buffer) return lt_fail(LT_IO, "%s: no memory for a copy buffer", path);
-    off_t length = lseek(from, 0, SEEK_END);
-    lt_status status = LT_OK;
-    for (off_t at = 0; status == LT_OK && (at = lseek(from, at, SEEK_DATA)) >= 0;) {
-        off_t end = lseek(from, at, SEEK_HOLE);
-        while (status == LT_OK && at < end) {
-            size_t size = end - at < (off_t)BUFFER ? (size_t)(end - at) : BUFFER;
-            ssize_t got = pread(from, buffer, size, at);
-            if (got <= 0)
-                status = lt_system_failure("read the layout of", path);
-            else
-                status = lt_write_at(to, path, buffer, (size_t)got, at);
-            at += got;
-        }
+/* ---- in a child
+ * ------------------------------------------------------------------------------------------------- */
+
+/* What the child shares with its parent; ended by the addresses. */
+typedef struct answer {
+    bool done;
+    char failed[256];
+    int64_t addresses[];
+} answer;
+
+enum { PROCESSOR_SECONDS = 120 };
+
+static lt_status build_apart(int memory, const lt_checkpoint_header *header, const lt_registry *registry,
+                             answer *answered) {
+    pid_t child = lt_child_fork(PROCESSOR_SECONDS);
+    if (child < 0) return lt_system_failure("start a process for", "the layout of checkpoints");
+    if (child == 0) {
+        const char *failed = build_layout(memory, header, registry, answered->addresses);
+        if (failed) snprintf(answered->failed, sizeof answered->failed, "%s", failed);
+        answered->done = !failed;
+        _exit(0);
     }
-    free(buffer);
-    if (status == LT_OK && ftruncate(to, length) != 0) status = lt_system_failure("set the length of", path);
-    return status;
+    int ended;
+    lt_child_wait(child, &ended);
+    if (answered->done) return LT_OK;
+    return lt_fail(LT_IO, "the HDF5 library could not lay out a checkpoint: %s: free memory and start again",
+                   answered->failed[0] ? answered->failed : lt_child_reason(ended));
 }
 
-lt_status lt_layout_write(const char *path, const lt_checkpoint_header *header, const lt_registry *registry,
-                          int64_t *addresses) {
+/* ---- the layout
+ * ------------------------------------------------------------------------------------------------- */
+
+/* A run of bytes without holes. */
+typedef struct piece {
+    off_t offset;
+    size_t size;
+    unsigned char *bytes;
+} piece;
+
+struct lt_layout {
+    int64_t chunks, *addresses;
+    off_t length; /* of the file */
+    int pieces;
+    piece *piece;
+    lt_layout_numbers numbers;
+};
+
+static lt_status no_memory(void) {
+    return lt_fail(LT_IO, "no memory for the layout of checkpoints");
+}
+
+static lt_status read_piece(int memory, off_t at, off_t end, lt_layout *layout) {
+    piece *grown = realloc(layout->piece, (size_t)(layout->pieces + 1) * sizeof *grown);
+    if (!grown) return no_memory();
+    layout->piece = grown;
+    piece *p = &grown[layout->pieces];
+    *p = (piece){.offset = at, .size = (size_t)(end - at), .bytes = malloc((size_t)(end - at))};
+    if (!p->bytes) return no_memory();
+    layout->pieces++;
+    for (size_t got = 0; got < p->size;) {
+        ssize_t n = pread(memory, p->bytes + got, p->size - got, at + (off_t)got);
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) errno = EIO;
+        if (n <= 0) return lt_system_failure("read", "the layout of checkpoints");
+        got += (size_t)n;
+    }
+    return LT_OK;
+}
+
+/* Takes over what is not a hole. */
+static lt_status read_pieces(int memory, lt_layout *layout) {
+    layout->length = lseek(memory, 0, SEEK_END);
+    off_t at = lseek(memory, 0, SEEK_DATA), end;
+    while (at >= 0 && (end = lseek(memory, at, SEEK_HOLE)) >= 0) {
+        LT_CHECK(read_piece(memory, at, end, layout));
+        at = lseek(memory, end, SEEK_DATA);
+    }
+    if (at >= 0 || errno != ENXIO) return lt_system_failure("read", "the layout of checkpoints");
+    for (int i = 0; i < layout->pieces; i++)
+        LT_CHECK(lt_layout_numbers_find(&layout->numbers, layout->piece[i].bytes, layout->piece[i].size));
+    return lt_layout_numbers_check(&layout->numbers);
+}
+
+static lt_status check_header(const lt_checkpoint_header *header) {
     size_t config_bytes = header->config ? strlen(header->config) : 0;
     if (config_bytes > LT_CHECKPOINT_MAX_CONFIG)
         return lt_fail(
             LT_BAD_INPUT,
-            "%s: the config text has %zu bytes, a checkpoint holds %d: list fewer files, or folders instead",
-            path, config_bytes, LT_CHECKPOINT_MAX_CONFIG);
+            "checkpoint: the config text has %zu bytes, a checkpoint holds %d: list fewer files, or folders "
+            "instead",
+            config_bytes, LT_CHECKPOINT_MAX_CONFIG);
     if (header->sources < 0 || header->sources > LT_CHECKPOINT_MAX_SOURCES)
-        return lt_fail(LT_BAD_INPUT, "%s: %d sources, a checkpoint holds %d", path, header->sources,
+        return lt_fail(LT_BAD_INPUT, "checkpoint: %d sources, a checkpoint holds %d", header->sources,
                        LT_CHECKPOINT_MAX_SOURCES);
+    return LT_OK;
+}
+
+static lt_status fill(lt_layout *layout, int memory, answer *answered, const lt_checkpoint_header *header,
+                      const lt_registry *registry) {
+    lt_checkpoint_header marked = *header;
+    lt_layout_numbers_mark(&layout->numbers, &marked);
+    LT_CHECK(build_apart(memory, &marked, registry, answered));
+    layout->addresses = malloc((size_t)layout->chunks * sizeof *layout->addresses);
+    if (!layout->addresses) return no_memory();
+    memcpy(layout->addresses, answered->addresses, (size_t)layout->chunks * sizeof *layout->addresses);
+    return read_pieces(memory, layout);
+}
+
+lt_status lt_layout_create(const lt_checkpoint_header *header, const lt_registry *registry,
+                           lt_layout **layout) {
+    int64_t chunks, largest;
+    *layout = NULL;
+    LT_CHECK(check_header(header));
+    LT_CHECK(lt_chunks_count(registry, &chunks, &largest));
+    lt_layout *made = calloc(1, sizeof *made);
+    if (!made) return no_memory();
+    made->chunks = chunks;
+    size_t bytes = sizeof(answer) + (size_t)chunks * sizeof(int64_t);
+    answer *answered = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int memory = memfd_create("checkpoint layout", MFD_CLOEXEC);
-    if (memory < 0) return lt_system_failure("create memory for the layout of", path);
-    lt_status status = build_layout(path, memory, header, registry, addresses);
-    int file = -1;
-    if (status == LT_OK) {
-        file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (file < 0) status = lt_system_failure("create", path);
+    lt_status status = answered == MAP_FAILED || memory < 0
+                           ? lt_system_failure("create memory for", "the layout of checkpoints")
+                           : fill(made, memory, answered, header, registry);
+    if (memory >= 0) close(memory);
+    if (answered != MAP_FAILED) munmap(answered, bytes);
+    if (status == LT_OK)
+        *layout = made;
+    else
+        lt_layout_free(made);
+    return status;
+}
+
+void lt_layout_free(lt_layout *layout) {
+    if (!layout) return;
+    for (int i = 0; i < layout->pieces; i++) free(layout->piece[i].bytes);
+    free(layout->piece);
+    free(layout->addresses);
+    free(layout);
+}
+
+const int64_t *lt_layout_addresses(const lt_layout *layout) {
+    return layout->addresses;
+}
+
+lt_status lt_layout_write(lt_layout *layout, const char *path, const lt_checkpoint_header *header) {
+    lt_layout_numbers_set(&layout->numbers, header);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) return lt_system_failure("create", path);
+    lt_status status = LT_OK;
+    for (int i = 0; i < layout->pieces && status == LT_OK; i++) {
+        const piece *p = &layout->piece[i];
+        status = lt_write_at(file, path, p->bytes, p->size, p->offset);
     }
-    if (status == LT_OK) status = copy_sparse(memory, file, path);
-    if (file >= 0 && close(file) != 0 && status == LT_OK) status = lt_system_failure("close", path);
-    close(memory);
+    if (status == LT_OK && ftruncate(file, layout->length) != 0)
+        status = lt_system_failure("set the length of", path);
+    if (close(file) != 0 && status == LT_OK) status = lt_system_failure("close", path);
     return status;
 }

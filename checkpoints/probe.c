@@ -3,6 +3,7 @@
 #include "checkpoints/probe.h"
 
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/child.h"
 #include "checkpoints/walk.h"
 #include "comm/interrupt.h"
 
@@ -13,8 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,7 +22,6 @@
 
 /* A walk takes milliseconds; a tenth of a second for 100,000 chunks. */
 enum { PROCESSOR_SECONDS = 10, WAIT_SECONDS = 120 };
-static const rlim_t MEMORY_BYTES = (rlim_t)1 << 30;        /* above what the process has at the fork */
 static const size_t MOST_ANSWER_BYTES = (size_t)256 << 20; /* 32 million chunks */
 
 /* What ends the answer: status, newer, and that the walk came to its end. */
@@ -35,52 +34,7 @@ static const uint64_t TRAILER_MAGIC = 0x6c617a7970726f62;
 /* ---- child
  * ----------------------------------------------------------------------------------------------------- */
 
-static void limit(int resource, rlim_t soft, rlim_t hard) {
-    struct rlimit now;
-    if (getrlimit(resource, &now) != 0) return;
-    if (hard < now.rlim_max) now.rlim_max = hard;
-    now.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max;
-    setrlimit(resource, &now);
-}
-
-static rlim_t address_space(void) {
-    char text[64] = "";
-    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return 0;
-    ssize_t n = read(file, text, sizeof text - 1);
-    close(file);
-    return n > 0 ? (rlim_t)strtoull(text, NULL, 10) * (rlim_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
-/* Signals that launchers send to the whole process group are the parent's business; a crash must be one,
- * without the reports that MPI or a sanitizer would print. */
-static void set_signals(void) {
-    static const int ignored[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP, SIGPIPE};
-    static const int plain[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGXCPU, SIGALRM};
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) signal(plain[i], SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    pthread_sigmask(SIG_SETMASK, &none, NULL);
-}
-
-static void silence(void) {
-    int null = open("/dev/null", O_RDWR);
-    if (null < 0) return;
-    dup2(null, STDOUT_FILENO);
-    dup2(null, STDERR_FILENO);
-}
-
-_Noreturn static void child(const char *path, int answer_to, pid_t parent) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    set_signals();
-    silence();
-    limit(RLIMIT_CORE, 0, 0);
-    limit(RLIMIT_CPU, PROCESSOR_SECONDS, PROCESSOR_SECONDS + 1);
-    rlim_t used = address_space();
-    if (used > 0) limit(RLIMIT_AS, used + MEMORY_BYTES, used + MEMORY_BYTES);
-
+_Noreturn static void child(const char *path, int answer_to) {
     lt_pack answer = {0};
     bool newer = false;
     lt_status status = lt_walk(path, &answer, &newer);
@@ -155,7 +109,7 @@ static lt_status judge(const char *path, reception received, int ended, lt_pack 
                        "%s: the process that reads its structure was killed: is the machine out of memory?",
                        path);
     return lt_fail(LT_BAD_INPUT, "%s: the HDF5 library crashed on it (%s): the file is damaged", path,
-                   killed_by ? strsignal(killed_by) : "out of memory");
+                   lt_child_reason(ended));
 }
 
 static lt_status check_kind(const char *path) {
@@ -177,14 +131,9 @@ lt_status lt_probe(const char *path, lt_pack *answer, bool *newer) {
     LT_CHECK(check_kind(path));
     if (pipe2(ends, O_CLOEXEC) != 0)
         return lt_fail(LT_IO, "%s: cannot create a pipe: %s", path, strerror(errno));
-    sigset_t all, before;
-    sigfillset(&all);
-    /* Nothing may end the child before it has made signals its own. */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0) child(path, ends[1], parent);
+    pid_t pid = lt_child_fork(PROCESSOR_SECONDS);
+    if (pid == 0) child(path, ends[1]);
     int fork_error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
     if (pid < 0) {
         close(ends[0]);
@@ -193,7 +142,7 @@ lt_status lt_probe(const char *path, lt_pack *answer, bool *newer) {
     reception received = receive(ends[0], answer);
     close(ends[0]);
     if (received != RECEIVED) kill(pid, SIGKILL);
-    int ended = 0;
-    while (waitpid(pid, &ended, 0) < 0 && errno == EINTR) continue;
+    int ended;
+    lt_child_wait(pid, &ended);
     return judge(path, received, ended, answer, newer);
 }

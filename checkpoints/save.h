@@ -1,7 +1,7 @@
 /* The parts of a save, for who wants to go on while files are written. lt_checkpoint_save() is all of them in
  * a row:
  *
- *   lt_save_begin     collective   layout by rank 0; with a snapshot, a copy of this rank's share of the
+ *   lt_save_begin     collective   structure by rank 0; with a snapshot, a copy of this rank's share of the
  * tensors lt_save_write     local        writes and fsyncs this rank's share; no HDF5 and no MPI, so any
  * thread may (all ranks agree that every share is written) lt_save_publish   rank 0       renames and fsyncs
  * the folder lt_save_end       local
@@ -20,9 +20,9 @@ size_t lt_save_snapshot_bytes(const lt_grid *grid, const lt_registry *registry);
  * the tensors are copied there now and `access` is not used afterwards; with NULL lt_save_write() asks for
  * them. Strings of `header`, the registry and the grid must live until the end. LT_IO as for
  * lt_checkpoint_save(), the same on every rank; then there is nothing to end. Collective. */
-lt_status lt_save_begin(const lt_grid *grid, const char *directory, const lt_checkpoint_header *header,
-                        const lt_registry *registry, const lt_tensor_access *access, void *snapshot,
-                        lt_save **save);
+lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *directory,
+                        const lt_checkpoint_header *header, const lt_registry *registry,
+                        const lt_tensor_access *access, void *snapshot, lt_save **save);
 
 /* After a failed write or publishing of a save with a snapshot: lays the file out anew, so that
  * lt_save_write() can be tried again; nothing of the first try is relied on. Collective. */

@@ -20,6 +20,7 @@
  * rank's. */
 struct lt_save {
     const lt_grid *grid;
+    lt_layout *layout;
     const lt_registry *registry;
     const lt_tensor_access *access;
     lt_checkpoint_header header;
@@ -156,22 +157,26 @@ static lt_status prepare(lt_save *s, const char *directory) {
     return LT_OK;
 }
 
+/* The structure is as long as the file will be. */
+static lt_status write_structure(lt_save *s) {
+    memcpy(s->addresses, lt_layout_addresses(s->layout), (size_t)s->chunks * sizeof *s->addresses);
+    return lt_layout_write(s->layout, s->partial, &s->header);
+}
+
 lt_status lt_save_again(lt_save *s) {
-    const bool first = s->grid->rank == 0;
-    const lt_status status =
-        first ? lt_layout_write(s->partial, &s->header, s->registry, s->addresses) : LT_OK;
-    LT_CHECK(lt_grid_share_status(s->grid, status, NULL));
+    LT_CHECK(lt_grid_share_status(s->grid, s->grid->rank == 0 ? write_structure(s) : LT_OK, NULL));
     return lt_grid_broadcast(s->grid, s->addresses, (size_t)s->chunks * sizeof *s->addresses, 0);
 }
 
-lt_status lt_save_begin(const lt_grid *grid, const char *directory, const lt_checkpoint_header *header,
-                        const lt_registry *registry, const lt_tensor_access *access, void *snapshot,
-                        lt_save **save) {
+lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *directory,
+                        const lt_checkpoint_header *header, const lt_registry *registry,
+                        const lt_tensor_access *access, void *snapshot, lt_save **save) {
     lt_save *s = calloc(1, sizeof *s);
     *save = NULL;
     lt_status status = s == NULL ? lt_fail(LT_IO, "%s: no memory for a save", directory) : LT_OK;
     if (status == LT_OK) {
         *s = (lt_save){.grid = grid,
+                       .layout = layout,
                        .registry = registry,
                        .access = access,
                        .header = *header,
@@ -222,10 +227,11 @@ void lt_save_end(lt_save *s) {
     free(s);
 }
 
-lt_status lt_checkpoint_save(const lt_grid *grid, const char *directory, const lt_checkpoint_header *header,
-                             const lt_registry *registry, const lt_tensor_access *access) {
+lt_status lt_checkpoint_save(const lt_grid *grid, lt_layout *layout, const char *directory,
+                             const lt_checkpoint_header *header, const lt_registry *registry,
+                             const lt_tensor_access *access) {
     lt_save *save;
-    LT_CHECK(lt_save_begin(grid, directory, header, registry, access, NULL, &save));
+    LT_CHECK(lt_save_begin(grid, layout, directory, header, registry, access, NULL, &save));
     lt_status status = lt_grid_share_status(grid, lt_save_write(save), NULL);
     if (status == LT_OK)
         status = lt_grid_share_status(grid, grid->rank == 0 ? lt_save_publish(save) : LT_OK, NULL);

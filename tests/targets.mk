@@ -28,8 +28,15 @@ $(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(REFERENCE) $(BUILD)/liblazytr
 
 $(BUILD)/tests/unit/%: EXTRA := $(HDF5_CFLAGS)
 
+# The shim that makes calls fail: linked into a test, and preloaded to the program.
+$(BUILD)/tests/unit/test_save_faults: $(BUILD)/obj/tests/fault/shim.o
+
+$(BUILD)/tests/fault/shim.so: tests/fault/shim.c tests/fault/shim.h
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(CFLAGS) -DFAULT_PRELOADED -shared -fPIC -o $@ $< -ldl
+
 .PHONY: build-tests run-bench run-lint
-build-tests: build-program $(UNIT_TESTS) $(MPI_TESTS)
+build-tests: build-program $(UNIT_TESTS) $(MPI_TESTS) $(BUILD)/tests/fault/shim.so
 
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
 

@@ -77,7 +77,7 @@ static lt_status begin(lt_run *run) {
     b->run = run;
     b->began = lt_now_s();
     lt_run_header(run, &b->header);
-    const lt_status status = lt_save_begin(&run->grid, run->config.checkpoint.dir, &b->header,
+    const lt_status status = lt_save_begin(&run->grid, run->layout, run->config.checkpoint.dir, &b->header,
                                            lt_model_registry(run->model), &access, run->snapshot, &b->save);
     if (status != LT_OK) {
         free(b);

@@ -29,6 +29,7 @@ typedef struct lt_run {
     lt_config config;
     char *config_text; /* resolved YAML, as checkpoints keep it */
     lt_provenance provenance;
+    lt_layout *layout; /* of checkpoints; rank 0; else NULL */
 
     lt_device *device;
     double peak_gflops; /* of this rank: what utilisation is against */
@@ -72,6 +73,9 @@ void lt_run_close(lt_run *run);
 
 /* Prints what a person wants to see before the first step. Rank 0 prints; collective for what it gathers. */
 lt_status lt_run_banner(lt_run *run);
+
+/* Lays checkpoints out, for lt_run_save(). Local, rank 0; before the model takes its memory. */
+lt_status lt_run_plan_saves(lt_run *run);
 
 /* Writes the checkpoint of run->step, after one that is under way: metrics first, then the file, then old
  * ones go. A failure is tried once more. */

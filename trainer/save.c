@@ -22,12 +22,22 @@ lt_tensor_access lt_run_tensors(const lt_run *run) {
     return (lt_tensor_access){.context = run->model, .get = get_tensor};
 }
 
+lt_status lt_run_plan_saves(lt_run *run) {
+    lt_checkpoint_header header;
+    lt_registry registry;
+    lt_run_header(run, &header);
+    LT_CHECK(lt_registry_create(&run->model_options.shape, &registry));
+    const lt_status status = lt_layout_create(&header, &registry, &run->layout);
+    lt_registry_destroy(&registry);
+    return status;
+}
+
 static lt_status save_once(lt_run *run) {
     lt_checkpoint_header header;
     lt_run_header(run, &header);
     const lt_tensor_access access = lt_run_tensors(run);
     LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK : lt_metrics_sync(run->metrics)));
-    const lt_status saved = lt_checkpoint_save(&run->grid, run->config.checkpoint.dir, &header,
+    const lt_status saved = lt_checkpoint_save(&run->grid, run->layout, run->config.checkpoint.dir, &header,
                                                lt_model_registry(run->model), &access);
     LT_CHECK(lt_run_share(run, saved));
     const lt_status status = run->grid.rank == 0

@@ -399,6 +399,7 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, divide_work(run)));
     fill_model_options(run);
     LT_CHECK(lt_provenance_fill(&run->grid, run->device, &run->provenance));
+    LT_CHECK(lt_run_share(run, first ? lt_run_plan_saves(run) : LT_OK));
     run->peak_gflops = lt_cpu_device_measure_gflops(run->device);
     return lt_run_share(run, make_model(run));
 }
@@ -412,6 +413,7 @@ void lt_run_close(lt_run *run) {
     lt_dataset_close(run->dataset);
     for (int i = 0; i < run->validation_sets; i++) lt_dataset_close(run->validation[i].dataset);
     if (run->folder_locked) lt_folder_unlock(run->config.checkpoint.dir);
+    lt_layout_free(run->layout);
     free(run->reduce_scratch);
     free(run->step_workspace);
     free(run->evaluation_sums);

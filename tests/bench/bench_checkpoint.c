@@ -66,12 +66,14 @@ static lt_status bench(const lt_grid *grid, const char *folder) {
     char config[] = "a: 1\n", path[4096];
     const lt_checkpoint_header header = {.step = 1, .config = config, .sources = 1};
     const lt_tensor_access access = {.context = values, .get = get, .put = put};
+    lt_layout *layout = NULL;
+    if (grid->rank == 0) LT_CHECK(lt_layout_create(&header, &registry, &layout));
     snprintf(path, sizeof path, "%s/step_00000001.h5", folder);
     double save[ROUNDS], load[ROUNDS], dd[ROUNDS];
     struct stat info = {0};
     for (int round = 0; round < ROUNDS; round++) {
         double begin = now_s();
-        LT_CHECK(lt_checkpoint_save(grid, folder, &header, &registry, &access));
+        LT_CHECK(lt_checkpoint_save(grid, layout, folder, &header, &registry, &access));
         save[round] = now_s() - begin;
         begin = now_s();
         LT_CHECK(lt_checkpoint_load(path, &registry, true, &access));
@@ -80,6 +82,7 @@ static lt_status bench(const lt_grid *grid, const char *folder) {
         unlink(path);
         dd[round] = dd_seconds(folder, (long long)info.st_size >> 20);
     }
+    lt_layout_free(layout);
     qsort(save, ROUNDS, sizeof *save, by_value);
     qsort(load, ROUNDS, sizeof *load, by_value);
     qsort(dd, ROUNDS, sizeof *dd, by_value);

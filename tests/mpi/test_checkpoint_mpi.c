@@ -18,6 +18,7 @@
 static lt_grid grid;
 static char folder[256], path[300];
 static test_model model;
+static lt_layout *layout; /* rank 0 */
 static int failures;
 
 #define CHECK(condition) \
@@ -29,10 +30,10 @@ static int failures;
         } \
     } while (0)
 
-static lt_status save(const lt_grid *layout, const char *where) {
+static lt_status save(const lt_grid *shape, const char *where) {
     lt_checkpoint_header header = test_header(7);
     lt_tensor_access access = test_access(&model);
-    return lt_checkpoint_save(layout, where, &header, &model.registry, &access);
+    return lt_checkpoint_save(shape, layout, where, &header, &model.registry, &access);
 }
 
 static void check_contents(void) {
@@ -72,17 +73,17 @@ static void check_failed(lt_status status, const char *where, const char *reason
     check_contents();
 }
 
-static void failing_ranks(const lt_grid *layout) {
+static void failing_ranks(const lt_grid *shape) {
     for (int rank = 0; rank < grid.ranks; rank++) {
         model.fail_after = grid.rank == rank ? 2 : -1;
-        check_failed(save(layout, folder), folder, "the device failed to give");
+        check_failed(save(shape, folder), folder, "the device failed to give");
         model.fail_after = -1;
 
         struct rlimit before, now;
         getrlimit(RLIMIT_FSIZE, &before);
         now = (struct rlimit){1000, before.rlim_max};
         if (grid.rank == rank) setrlimit(RLIMIT_FSIZE, &now);
-        lt_status status = save(layout, folder);
+        lt_status status = save(shape, folder);
         setrlimit(RLIMIT_FSIZE, &before);
         check_failed(status, folder, "File too large");
     }
@@ -106,9 +107,9 @@ static void full_disk(void) {
 }
 
 /* A save in parts, from a copy: the model changes meanwhile, and the first write fails on one rank. */
-static void from_snapshot(const lt_grid *layout) {
+static void from_snapshot(const lt_grid *shape) {
     static const unsigned char FENCE[8] = "fenced!";
-    size_t size, size_again, bytes = lt_save_snapshot_bytes(layout, &model.registry);
+    size_t size, size_again, bytes = lt_save_snapshot_bytes(shape, &model.registry);
     char *before = contents(&size);
     unsigned char *snapshot = malloc(bytes + sizeof FENCE);
     memcpy(snapshot + bytes, FENCE, sizeof FENCE);
@@ -116,7 +117,7 @@ static void from_snapshot(const lt_grid *layout) {
     lt_checkpoint_header header = test_header(7);
     lt_tensor_access access = test_access(&model);
     lt_save *parts;
-    CHECK(lt_save_begin(layout, folder, &header, &model.registry, &access, snapshot, &parts) == LT_OK);
+    CHECK(lt_save_begin(shape, layout, folder, &header, &model.registry, &access, snapshot, &parts) == LT_OK);
     CHECK(memcmp(snapshot + bytes, FENCE, sizeof FENCE) == 0);
     CHECK(lt_save_written(parts) == 0);
     const float changed = model.values[0][0];
@@ -155,6 +156,8 @@ int main(int argc, char **argv) {
     CHECK(lt_grid_broadcast(&grid, folder, sizeof folder, 0) == LT_OK);
     snprintf(path, sizeof path, "%s/step_00000007.h5", folder);
 
+    lt_checkpoint_header header = test_header(7);
+    if (grid.rank == 0) CHECK(lt_layout_create(&header, &model.registry, &layout) == LT_OK);
     CHECK(save(&grid, folder) == LT_OK);
     if (grid.ranks > 1) CHECK(model.gets < 3 * model.registry.elements);
     check_contents();
@@ -187,6 +190,7 @@ int main(int argc, char **argv) {
         if (getenv("LAZYTRAIN_KEEP")) CHECK(rename(path, getenv("LAZYTRAIN_KEEP")) == 0);
         test_remove_folder(folder);
     }
+    lt_layout_free(layout);
     test_model_destroy(&model);
     lt_verdict verdict = {0};
     CHECK(lt_grid_agree(&grid, failures > 0, &verdict) == LT_OK);

@@ -94,6 +94,18 @@ static inline lt_checkpoint_header test_header(int64_t step) {
                                                  .threads = 3}};
 }
 
+/* Lays a checkpoint out and saves it; collective. */
+static inline lt_status test_save(const lt_grid *grid, const char *directory,
+                                  const lt_checkpoint_header *header, const lt_registry *registry,
+                                  const lt_tensor_access *access) {
+    lt_layout *layout = NULL;
+    lt_status status = grid->rank == 0 ? lt_layout_create(header, registry, &layout) : LT_OK;
+    status = lt_grid_share_status(grid, status, NULL);
+    if (status == LT_OK) status = lt_checkpoint_save(grid, layout, directory, header, registry, access);
+    lt_layout_free(layout);
+    return status;
+}
+
 /* Whether a loaded model holds what a saved one held; moments too where `kinds` is 3. */
 static inline bool test_same(const test_model *a, const test_model *b, int kinds) {
     for (int kind = 0; kind < kinds; kind++)

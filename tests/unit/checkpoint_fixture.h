@@ -41,7 +41,7 @@ static int set_up(void **state) {
     snprintf(bad, sizeof bad, "%s/bad.h5", folder);
     lt_checkpoint_header header = test_header(7);
     lt_tensor_access access = test_access(&saved);
-    if (lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access) != LT_OK) return -1;
+    if (test_save(&grid, folder, &header, &saved.registry, &access) != LT_OK) return -1;
     read_image();
     return 0;
 }

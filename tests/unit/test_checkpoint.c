@@ -55,7 +55,7 @@ static void larger_model(void **state) {
     test_model_create(&loaded, &shape, false);
     lt_checkpoint_header header = test_header(123456789);
     lt_tensor_access access = test_access(&large), back = test_access(&loaded);
-    assert_int_equal(lt_checkpoint_save(&grid, folder, &header, &large.registry, &access), LT_OK);
+    assert_int_equal(test_save(&grid, folder, &header, &large.registry, &access), LT_OK);
     assert_int_equal(large.gets, 3 * large.registry.elements);
     char path[300];
     snprintf(path, sizeof path, "%s/step_123456789.h5", folder);
@@ -117,7 +117,7 @@ static void reproducible(void **state) {
     lt_tensor_access access = test_access(&saved);
     unsigned char *before = image;
     size_t bytes = image_bytes;
-    assert_int_equal(lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access), LT_OK);
+    assert_int_equal(test_save(&grid, folder, &header, &saved.registry, &access), LT_OK);
     read_image();
     assert_int_equal(bytes, image_bytes);
     assert_memory_equal(before, image, bytes);
@@ -181,8 +181,7 @@ static void get_fails(void **state) {
     lt_tensor_access access = test_access(&saved);
     for (int i = 0; i < 80; i += 13) {
         saved.fail_after = i % 75;
-        assert_says(lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access), LT_IO,
-                    "the device failed");
+        assert_says(test_save(&grid, folder, &header, &saved.registry, &access), LT_IO, "the device failed");
         assert_untouched();
     }
     saved.fail_after = -1;
@@ -193,24 +192,27 @@ static void disk_ends(void **state) {
     (void)state;
     lt_checkpoint_header header = test_header(7);
     lt_tensor_access access = test_access(&saved);
+    lt_layout *layout;
+    assert_int_equal(lt_layout_create(&header, &saved.registry, &layout), LT_OK);
     struct rlimit before;
     getrlimit(RLIMIT_FSIZE, &before);
     for (rlim_t bytes = 0; bytes < image_bytes; bytes += image_bytes / 9) {
         struct rlimit now = {bytes, before.rlim_max};
         setrlimit(RLIMIT_FSIZE, &now);
-        lt_status status = lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access);
+        lt_status status = lt_checkpoint_save(&grid, layout, folder, &header, &saved.registry, &access);
         setrlimit(RLIMIT_FSIZE, &before);
         assert_says(status, LT_IO, "step_00000007.h5.partial: ");
         assert_untouched();
     }
-    assert_int_equal(lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access), LT_OK);
+    assert_int_equal(lt_checkpoint_save(&grid, layout, folder, &header, &saved.registry, &access), LT_OK);
+    lt_layout_free(layout);
 }
 
 static void folder_missing(void **state) {
     (void)state;
     lt_checkpoint_header header = test_header(7);
     lt_tensor_access access = test_access(&saved);
-    assert_says(lt_checkpoint_save(&grid, "/nowhere/at/all", &header, &saved.registry, &access), LT_IO,
+    assert_says(test_save(&grid, "/nowhere/at/all", &header, &saved.registry, &access), LT_IO,
                 "cannot create /nowhere/at/all/step_00000007.h5.partial: No such file");
 }
 
@@ -223,11 +225,10 @@ static void config_sizes(void **state) {
     header.config = malloc(LT_CHECKPOINT_MAX_CONFIG + 2);
     memset(header.config, 'c', LT_CHECKPOINT_MAX_CONFIG + 1);
     header.config[LT_CHECKPOINT_MAX_CONFIG + 1] = 0;
-    assert_says(lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access), LT_BAD_INPUT,
-                "60001 bytes");
+    assert_says(test_save(&grid, folder, &header, &saved.registry, &access), LT_BAD_INPUT, "60001 bytes");
     header.config[LT_CHECKPOINT_MAX_CONFIG] = 0;
     header.sources = 0;
-    assert_int_equal(lt_checkpoint_save(&grid, folder, &header, &saved.registry, &access), LT_OK);
+    assert_int_equal(test_save(&grid, folder, &header, &saved.registry, &access), LT_OK);
     assert_int_equal(lt_checkpoint_verify(path), LT_OK);
     assert_int_equal(lt_checkpoint_read_header(path, &found), LT_OK);
     assert_string_equal(found.config, header.config);
