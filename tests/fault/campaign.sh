@@ -19,12 +19,15 @@ aim_rank() {
   if [ "$ranks" -eq 1 ]; then
     victims=$started # without a launcher
   else
-    await "rank $rank" has_rank $rank
+    wait_for has_rank $rank
   fi
 }
-has_rank() { victims=$(rank_pid "$1"); }
+has_rank() {
+  local pid
+  pid=$(rank_pid "$1") && victims=$pid
+}
 aim_launcher() { victims=$started; }
-aim_all() { victims=$(living); }
+aim_all() { victims="$started $(living)"; }
 
 # A vocabulary that makes a save take as long as two steps.
 write_config() {
@@ -60,24 +63,23 @@ pause() { read -rt "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))" -u 8; } #
 wait_for() {
   until "$@" || ! kill -0 "$started" 2>/dev/null; do pause 4; done
 }
-has_shown() { # step; 0: at once
+has_shown() { # step
   local lines
   mapfile -t lines <stderr
-  [[ $1 -eq 0 || "${lines[*]}" == *"step $1/"* ]]
+  [[ "${lines[*]}" == *"step $1/"* ]]
 }
+has_lock() { [ out/lock -nt stdout ]; } # a lock of its own, not of the run before
 is_saving() { compgen -G 'out/step_*.partial' >/dev/null; }
 
 # What the run was at when it was struck, from what it left.
 phase() {
-  local owner
-  owner=$(sed -n 's/^pid=//p' out/lock 2>/dev/null)
-  if is_saving; then
+  if $saving; then
     echo save
   elif grep -q '^done:' stderr; then
     echo end
   elif grep -q '^start ' stderr; then
     echo step
-  elif [ -n "$owner" ] && grep -qx "$owner" <<<"$processes"; then
+  elif has_lock; then
     echo restore
   else
     echo start-up
@@ -89,8 +91,7 @@ end_hung_launcher() {
   local end=$((SECONDS + 60))
   until ! kill -0 "$started" 2>/dev/null || [ $SECONDS -ge $end ]; do
     if grep -q 'PMIX ERROR: UNREACHABLE' stderr && [ "$(living)" = "$started" ]; then
-      count hung
-      kill -KILL "$started"
+      kill -KILL "$started" 2>/dev/null && count hung
     fi
     pause 20
   done
@@ -119,31 +120,40 @@ check_resumed() {
   [ "${from:-$1}" -ge "$newest" ] || fail "resumed from step $from, the newest checkpoint was of $newest"
 }
 
-# Draws a moment of the started run and waits for it: some time after the start, after a step, or in a save.
+# Draws a moment of the started run and waits for it: some time after the start, in the restore, after a step or in a
+# save. Who is struck is looked up before the moment where it is short.
 await_moment() { # whom
-  local step=0 kind=$((RANDOM % 3))
-  [ "$newest" -lt $steps ] || kind=0
-  [ $kind -eq 0 ] || step=$((newest + 1 + RANDOM % (steps - newest)))
-  wait_for has_shown $step
-  [ $kind -gt 0 ] || pause $((RANDOM % 900))
-  "aim_$1"
-  [ $kind -ne 1 ] || pause $((RANDOM % 60))
-  if [ $kind -eq 2 ]; then
-    wait_for is_saving
-    pause $((RANDOM % 20))
+  local kinds=(start restore) kind step=0
+  if [ "$newest" -lt $steps ]; then
+    kinds+=(step save save)
+    step=$((newest + 1 + RANDOM % (steps - newest)))
   fi
+  kind=${kinds[RANDOM % ${#kinds[@]}]}
+  case $kind in
+    start) pause $((RANDOM % 900)) ;;
+    restore) wait_for has_lock ;;
+    *) wait_for has_shown $step ;;
+  esac
+  "aim_$1"
+  case $kind in
+    step) pause $((RANDOM % 60)) ;;
+    save)
+      wait_for is_saving
+      pause $((RANDOM % 20))
+      ;;
+  esac
 }
 
 # strike SIGNAL WHOM: starts the run and strikes it; $outcome: struck, late (it had ended), away (turned away: the ranks
 # of the run before still live).
 strike() {
-  local at last processes victims='' ranks=$((1 << RANDOM % 3))
+  local at last victims='' saving=false ranks=$((1 << RANDOM % 3))
   [ "$2" != launcher ] || [ $ranks -gt 1 ] || ranks=2
   launch $ranks
   await_moment "$2"
   # shellcheck disable=SC2086 # one word a process
   kill -"$1" $victims 2>/dev/null
-  processes=$victims$'\n'$(living)
+  if is_saving; then saving=true; fi
   at=$(phase)
   end_hung_launcher
   ends 0 74 137
