@@ -70,7 +70,7 @@ OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_S
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-slow bench lint sanitize clean help
+.PHONY: all deps install demo test test-slow fault bench lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -93,15 +93,21 @@ demo: ## train a small model on this repository's own text, interrupt and resume
 	$(AGAIN) build-program
 	@LAZYTRAIN=$(BUILD)/lazytrain CONFIG="$(CONFIG)" SET="$(SET)" DIR="$(DIR)" launch/demo.sh $(if $(TEXT),"$(TEXT)")
 
-test: ## all tests but the slow ones (SUITES="unit mpi cli", TEST_ONLY=name)
+test: ## all tests but the slow ones (SUITES="unit mpi cli fault", TEST_ONLY=name)
 	$(deps_for) build test
 	$(AGAIN) build-tests
-	@tests/run.sh $(BUILD) $(or $(SUITES),unit mpi cli)
+	@tests/run.sh $(BUILD) $(or $(SUITES),unit mpi cli fault)
 
-test-slow: ## the slow tests
+test-slow: ## the slow tests, and `make fault`
 	$(deps_for) build test
 	$(AGAIN) build-tests
-	@tests/run.sh $(BUILD) slow
+	@RUNS=$(FAULT_RUNS) tests/run.sh $(BUILD) slow fault
+
+fault: ## the fault campaign: RUNS=50 runs, each killed at random moments and resumed (SEED=N draws the same again)
+	$(deps_for) build test
+	$(AGAIN) build-program
+	@RUNS=$(FAULT_RUNS) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200) tests/run.sh $(BUILD) fault
+FAULT_RUNS = $(or $(RUNS),50)
 
 bench: ## speed, as shares of sgemm measured beside it
 	$(deps_for) build test

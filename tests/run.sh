@@ -4,7 +4,8 @@
 #   unit   build/tests/unit/test_*   one process each, cmocka
 #   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists
 #   cli    tests/cli/*.sh            the program itself, as a user runs it
-#   slow   tests/slow/*.sh           the same, too long for every day
+#   fault  tests/fault/*.sh          campaigns: many runs, faults at random moments; RUNS and SEED
+#   slow   tests/slow/*.sh           too long for every day
 #
 # Everything speaks TAP; the last line is `N passed, N failed, N skipped`. The output of a failed test is shown whole,
 # logs stay in BUILD/test-logs. TEST_ONLY=name runs the tests whose path holds name.
@@ -31,7 +32,7 @@ count() { # name, log, exit status, seconds
   if [ $((ok + bad + skip)) -eq 0 ]; then bad=1; fi
   passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
   printf '%-44s %4d passed %3d failed %3d skipped  %4d s\n' "$1" "$ok" "$bad" "$skip" "$4"
-  grep -hE '# SKIP|^# skip' "$2" | sed 's/^/    /'
+  grep -hE '# SKIP|^# skip|^# fault' "$2" | sed 's/^/    /'
   if [ "$bad" -gt 0 ]; then
     echo "---- $1: exit status $3, log $2"
     tail -n 60 "$2"
@@ -72,7 +73,7 @@ for suite; do
           run "mpi/$name $ranks" run_ranks "$TEST_BUILD/tests/mpi/$name" "$ranks"
         done
       done ;;
-    cli | slow) for test in tests/"$suite"/*.sh; do
+    cli | fault | slow) for test in tests/"$suite"/*.sh; do
         [ -e "$test" ] || continue
         run "$suite/$(basename "$test" .sh)" timeout -k 10 "${TEST_TIMEOUT:-900}" bash "$test"
       done ;;

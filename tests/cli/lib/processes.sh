@@ -86,16 +86,16 @@ rank_pid() {
   fail "no process of rank $1"
 }
 
-# ends STATUS...: the started program ends by itself, with one of these exit statuses.
+# ends STATUS...: the started program ends by itself, with one of these exit statuses; $ended tells which.
 ends() {
-  local end=$((SECONDS + ${RUN_TIMEOUT:-120})) status wanted
+  local end=$((SECONDS + ${RUN_TIMEOUT:-120})) wanted
   while kill -0 "$started" 2>/dev/null; do
     [ $SECONDS -lt $end ] || fail "the program does not end within ${RUN_TIMEOUT:-120} s"
     sleep 0.05
   done
   wait "$started"
-  status=$?
-  for wanted; do [ $status -ne "$wanted" ] || return 0; done
+  ended=$?
+  for wanted; do [ $ended -ne "$wanted" ] || return 0; done
   show_stderr
-  fail "exit status $status, expected $*"
+  fail "exit status $ended, expected $*"
 }
