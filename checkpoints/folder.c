@@ -20,28 +20,30 @@ static const char METRICS[] = "metrics.jsonl";
 /* ---- prepare
  * ---------------------------------------------------------------------------------------------------- */
 
-static lt_status make_folder(const char *directory) {
+/* `made`: how many bytes of the path name the first folder that was missing; 0: none was. */
+static lt_status make_folder(const char *key, const char *directory, size_t *made) {
     char path[LT_PATH_BYTES];
     LT_CHECK(lt_join_path(path, sizeof path, directory, ""));
     for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = 0;
-        int failed = mkdir(path, 0777) != 0 && errno != EEXIST, code = errno;
+        int there = mkdir(path, 0777) != 0, failed = there && errno != EEXIST, code = errno;
+        if (!there && *made == 0) *made = strlen(path);
         struct stat about;
         /* A parent that exists may refuse mkdir for another reason (read-only): look before complaining. */
         if (failed && stat(path, &about) == 0) failed = 0;
         if (failed)
-            return lt_fail(LT_BAD_INPUT, "cannot create folder %s: %s: choose another checkpoint.dir", path,
-                           strerror(code));
+            return lt_fail(LT_BAD_INPUT, "cannot create folder %s: %s: choose another %s", path,
+                           strerror(code), key);
         *slash = '/';
     }
     struct stat about;
     if (stat(directory, &about) != 0 || !S_ISDIR(about.st_mode))
-        return lt_fail(LT_BAD_INPUT, "%s is not a folder: choose another checkpoint.dir", directory);
+        return lt_fail(LT_BAD_INPUT, "%s is not a folder: choose another %s", directory, key);
     return LT_OK;
 }
 
 /* Permission bits say nothing about read-only mounts, quotas or root: only a written file proves anything. */
-static lt_status write_probe(const char *directory) {
+static lt_status write_probe(const char *key, const char *directory) {
     char path[LT_PATH_BYTES];
     static char page[4096];
     LT_CHECK(lt_join_path(path, sizeof path, directory, "write_test.partial"));
@@ -67,11 +69,11 @@ static lt_status write_probe(const char *directory) {
     if (!failed) return LT_OK;
     return lt_fail(LT_BAD_INPUT,
                    "folder %s cannot be written: cannot %s a test file there: %s: free or remount it, or "
-                   "choose another checkpoint.dir",
-                   directory, operation, strerror(code));
+                   "choose another %s",
+                   directory, operation, strerror(code), key);
 }
 
-static lt_status check_room(const char *directory, int64_t bytes) {
+static lt_status check_room(const char *key, const char *directory, int64_t bytes) {
     struct statvfs about;
     if (statvfs(directory, &about) != 0)
         return lt_fail(LT_BAD_INPUT, "folder %s: cannot ask for its free space: %s", directory,
@@ -80,16 +82,32 @@ static lt_status check_room(const char *directory, int64_t bytes) {
     double free_bytes = (double)(geteuid() == 0 ? about.f_bfree : about.f_bavail) * (double)about.f_frsize;
     if (free_bytes >= (double)bytes) return LT_OK;
     return lt_fail(LT_BAD_INPUT,
-                   "folder %s has no room for a checkpoint: %lld bytes needed (%.1f MB), %.0f free (%.1f "
-                   "MB): free space, or choose another checkpoint.dir",
-                   directory, (long long)bytes, (double)bytes / 1e6, free_bytes, free_bytes / 1e6);
+                   "folder %s has no room: %lld bytes needed (%.1f MB), %.0f free (%.1f MB): free space, or "
+                   "choose another %s",
+                   directory, (long long)bytes, (double)bytes / 1e6, free_bytes, free_bytes / 1e6, key);
 }
 
-lt_status lt_folder_prepare(const char *directory, int64_t bytes) {
-    if (directory[0] == 0) return lt_fail(LT_BAD_INPUT, "checkpoint.dir is empty: expected a folder");
-    LT_CHECK(make_folder(directory));
-    LT_CHECK(check_room(directory, bytes));
-    return write_probe(directory);
+lt_status lt_folder_prepare(const char *key, const char *directory, int64_t bytes, size_t *made) {
+    *made = 0;
+    if (directory[0] == 0) return lt_fail(LT_BAD_INPUT, "%s is empty: expected a folder", key);
+    lt_status status = make_folder(key, directory, made);
+    if (status == LT_OK) status = check_room(key, directory, bytes);
+    if (status == LT_OK) status = write_probe(key, directory);
+    if (status == LT_OK) return LT_OK;
+    lt_folder_unmake(directory, *made);
+    *made = 0;
+    return status;
+}
+
+void lt_folder_unmake(const char *directory, size_t made) {
+    char path[LT_PATH_BYTES];
+    if (made == 0) return;
+    snprintf(path, sizeof path, "%s", directory);
+    for (size_t length = strlen(path); length >= made;) {
+        path[length] = 0;
+        rmdir(path);
+        while (length > 0 && path[--length] != '/') continue;
+    }
 }
 
 /* ---- what it holds

@@ -11,8 +11,12 @@
 #include <stdint.h>
 
 /* Makes the folder (and its parents) where it is missing and proves that files can be written there, with
- * room for `bytes` more. LT_BAD_INPUT with the reason: found before the first step. */
-lt_status lt_folder_prepare(const char *directory, int64_t bytes);
+ * room for `bytes` more. `key` is the config's name for it, in messages. `made` is for lt_folder_unmake().
+ * LT_BAD_INPUT with the reason: found before the first step; then what was made is gone again. */
+lt_status lt_folder_prepare(const char *key, const char *directory, int64_t bytes, size_t *made);
+
+/* Removes the folders that lt_folder_prepare() made, where they are still empty. */
+void lt_folder_unmake(const char *directory, size_t made);
 
 /* Takes the folder for this run: `lock` in it names host, process and SLURM job. LT_IO where a live run holds
  * it (its host and job named); a lock whose owner is dead on this host, or that carries this SLURM job's id

@@ -38,6 +38,15 @@ lt_status lt_mpi_status(int code, const char *function) {
 
 /* ---- start and end ---- */
 
+int lt_grid_launched_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *rank = getenv(names[i]);
+        if (rank) return (int)strtol(rank, NULL, 10);
+    }
+    return 0;
+}
+
 /* srun without MPI support starts each task as a run of its own, and all would write to one folder. */
 static lt_status check_launcher(const lt_grid *grid) {
     const char *tasks = getenv("SLURM_STEP_NUM_TASKS");

@@ -30,6 +30,10 @@ typedef struct lt_grid {
     lt_grid_mpi *mpi;    /* communicators and pending requests */
 } lt_grid;
 
+/* The rank that a launcher gave this process, as the environment says before MPI starts; 0 without one.
+ * Local. */
+int lt_grid_launched_rank(void);
+
 /* Initialises MPI (with threads), fills the grid with tensor_ranks = 1 and tells the log this process's rank.
  * Collective on all processes. LT_IO if MPI cannot start; LT_BAD_INPUT if it can but would not serve: a
  * library without threads, or a launcher that started several tasks as separate runs. */

@@ -42,23 +42,29 @@ static void put(line *out, const char *text) {
     out->length += length;
 }
 
-/* Adds `text` up to a length of `limit`, with control characters as \xNN: those of ASCII and those of
- * U+0080..U+009F, which a terminal obeys too (U+009B starts an escape sequence). */
+/* Bytes of the UTF-8 character at `at`; 0 where there is none, as in a file name of another encoding. */
+static int character_bytes(const unsigned char *at) {
+    const int bytes = at[0] < 0x80                    ? 1
+                      : at[0] >= 0xC2 && at[0] < 0xE0 ? 2
+                      : at[0] >= 0xE0 && at[0] < 0xF0 ? 3
+                      : at[0] >= 0xF0 && at[0] < 0xF5 ? 4
+                                                      : 0;
+    for (int i = 1; i < bytes; i++)
+        if ((at[i] & 0xC0) != 0x80) return 0;
+    return bytes;
+}
+
+/* Adds `text` up to a length of `limit`, with \xNN for what is no UTF-8 and for control characters: those of
+ * ASCII and those of U+0080..U+009F, which a terminal obeys too (U+009B starts an escape sequence). */
 static void put_escaped(line *out, const char *text, size_t limit) {
-    for (const unsigned char *at = (const unsigned char *)text; *at && out->length + 8 <= limit; at++) {
-        bool pair = at[0] == 0xC2 && at[1] >= 0x80 && at[1] <= 0x9F;
-        if (*at >= 0x20 && *at != 0x7F && !pair) {
-            out->text[out->length++] = (char)*at;
-            continue;
+    for (const unsigned char *at = (const unsigned char *)text; *at && out->length + 8 <= limit;) {
+        const int bytes = character_bytes(at);
+        const bool control = at[0] < 0x20 || at[0] == 0x7F || (at[0] == 0xC2 && at[1] <= 0x9F);
+        for (int left = bytes > 0 ? bytes : 1; left > 0; left--, at++) {
+            char one[8] = {(char)*at};
+            if (bytes == 0 || control) snprintf(one, sizeof one, "\\x%02X", *at);
+            put(out, one);
         }
-        char escaped[16];
-        if (pair) {
-            snprintf(escaped, sizeof escaped, "\\x%02X\\x%02X", at[0], at[1]);
-            at++;
-        } else {
-            snprintf(escaped, sizeof escaped, "\\x%02X", *at);
-        }
-        put(out, escaped);
     }
 }
 

@@ -18,6 +18,8 @@ enum { NO_SLOT = -1 };
 
 typedef struct entry {
     int64_t bytes;
+    dev_t device;
+    ino_t inode;
     int slot; /* that holds its descriptor, or NO_SLOT */
     unsigned char head[LT_FILES_HEAD];
 } entry;
@@ -158,15 +160,16 @@ static lt_status look_at(lt_files *files, int64_t file) {
         return lt_fail(open_failure(errno), "%s: cannot open '%s': %s", files->key, path, strerror(errno));
     entry *found = &files->entries[file];
     lt_status status = LT_OK;
-    struct stat attributes;
+    struct stat attributes = {0};
     if (fstat(descriptor, &attributes) != 0)
         status = lt_fail(LT_IO, "%s: cannot look at '%s': %s", files->key, path, strerror(errno));
     else if (!S_ISREG(attributes.st_mode))
         status = lt_fail(LT_BAD_INPUT, "%s: '%s' is not a regular file", files->key, path);
     else if (read_fully(descriptor, found->head, LT_FILES_HEAD, 0) < 0)
         status = lt_fail(LT_IO, "%s: reading '%s' failed: %s", files->key, path, strerror(errno));
-    else
-        found->bytes = attributes.st_size;
+    found->bytes = attributes.st_size;
+    found->device = attributes.st_dev;
+    found->inode = attributes.st_ino;
     release(files, descriptor, slot_index);
     return status;
 }
@@ -232,6 +235,13 @@ const unsigned char *lt_files_head(const lt_files *files, int64_t file) {
     return files->entries[file].head;
 }
 
+/* Whether the name still leads to the file of the start: one that was deleted or replaced can be read for a
+ * while where it is open, but neither on a host that opens it now nor after a restart. */
+static bool still_there(const char *path, const entry *found) {
+    struct stat now;
+    return stat(path, &now) == 0 && now.st_ino == found->inode && now.st_dev == found->device;
+}
+
 lt_status lt_files_read(lt_files *files, int64_t file, int64_t offset, void *buffer, size_t count) {
     const char *path = files->source.path[file];
     int slot_index;
@@ -242,8 +252,8 @@ lt_status lt_files_read(lt_files *files, int64_t file, int64_t offset, void *buf
     int64_t got = read_fully(descriptor, buffer, count, offset);
     int error = errno;
     struct stat now;
-    int64_t bytes =
-        got < (int64_t)count && fstat(descriptor, &now) == 0 ? (int64_t)now.st_size : offset + got;
+    int64_t bytes = offset + got; /* that the file has, if it ends here */
+    if (got < (int64_t)count && fstat(descriptor, &now) == 0 && now.st_size < bytes) bytes = now.st_size;
     release(files, descriptor, slot_index);
     if (got < 0)
         return lt_fail(LT_IO, "%s: reading %zu bytes of '%s' at byte %" PRId64 " failed: %s", files->key,
@@ -253,5 +263,10 @@ lt_status lt_files_read(lt_files *files, int64_t file, int64_t offset, void *buf
                        "%s: '%s' shrank in mid-run: it has %" PRId64 " bytes and had %" PRId64
                        " at the start; put the file back and start again",
                        files->key, path, bytes, files->entries[file].bytes);
+    if (!still_there(path, &files->entries[file]))
+        return lt_fail(LT_IO,
+                       "%s: '%s' vanished in mid-run: it was removed, renamed or replaced; put the file back "
+                       "and start again",
+                       files->key, path);
     return LT_OK;
 }

@@ -2,6 +2,7 @@
 #include "trainer/train.h"
 
 #include "comm/log.h"
+#include "comm/watchdog.h"
 
 #include <stdio.h>
 
@@ -42,7 +43,7 @@ lt_status lt_command_train(int argc, char **argv) {
     static lt_run run; /* large, one a process */
     lt_train_arguments arguments;
     if (lt_train_parse(argc, argv, &arguments) == LT_OK && arguments.help) {
-        print_help();
+        if (lt_grid_launched_rank() == 0) print_help();
         return LT_OK;
     }
     lt_status status = lt_grid_open(&argc, &argv, &run.grid);
@@ -55,7 +56,9 @@ lt_status lt_command_train(int argc, char **argv) {
         if (run.grid.rank == 0 || !run.error_shared) lt_log_error(lt_error_message());
         if (!run.error_shared) lt_grid_abort(&run.grid, status);
     }
+    lt_watchdog_tick("leaving", run.step); /* others may not come along */
     lt_run_close(&run);
     lt_grid_close(&run.grid);
+    lt_watchdog_stop();
     return status;
 }

@@ -112,13 +112,15 @@ typedef struct lt_config_overrides {
  * other file or rank. `kept` (NULL: none) is the config text of the checkpoint that the run resumes from:
  * schedule.* and parallel.lanes that are unset here take its values. Pass NULL for a checkpoint of step 0,
  * which keeps none. A schedule.decay_steps kept from another schedule.kind means something else there and
- * resolves anew. `config` needs no lt_config_init() before; after an error it is empty. LT_BAD_INPUT: file,
- * line, key, found, expected; an override is named by its text. */
+ * resolves anew. With lt_config_kept_later there is a checkpoint, which is not known yet: how schedule.* go
+ * together is left to the reading that knows it. `config` needs no lt_config_init() before; after an error it
+ * is empty. LT_BAD_INPUT: file, line, key, found, expected; an override is named by its text. */
+extern const char lt_config_kept_later[];
 lt_status lt_config_load(const char *path, const lt_config_overrides *overrides, const char *kept,
                          lt_config *config);
 
 /* Parses a resolved config (the text of lt_config_print). `origin` names it in messages. All keys count as
- * set. */
+ * set, and to go together: they did when it was resolved. */
 lt_status lt_config_parse(const char *yaml, const char *origin, lt_config *config);
 
 /* The resolved config as YAML, every key, in the table's order. malloc'ed; NULL without memory. */

@@ -167,7 +167,8 @@ static lt_status check_schedule(const lt_config_reading *reading) {
     const lt_config *config = reading->config;
     int64_t steps = config->train.steps, warmup = config->schedule.warmup_steps,
             decay = config->schedule.decay_steps;
-    if (steps == 0) return LT_OK; /* only saves the initial weights: no rate is ever asked for */
+    /* Without steps only the initial weights are saved: no rate is ever asked for. */
+    if (steps == 0 || reading->any_schedule) return LT_OK;
     if (is(config->schedule.kind, "cosine") && warmup > decay) {
         return lt_reading_fail(reading, "schedule.warmup_steps",
                                "found %" PRId64 ", expected at most schedule.decay_steps %" PRId64

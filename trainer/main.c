@@ -1,4 +1,5 @@
 /* lazytrain: the command line. */
+#include "comm/grid.h"
 #include "comm/log.h"
 #include "model/ops.h"
 #include "trainer/commands.h"
@@ -38,21 +39,33 @@ static lt_status print_version(void) {
     return LT_OK;
 }
 
-static lt_status run(int argc, char **argv) {
+static lt_status run_without_command(int argc, char **argv) {
     if (argc < 2) return lt_fail(LT_BAD_INPUT, "no command is given; see lazytrain --help");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help();
         return LT_OK;
     }
     if (strcmp(argv[1], "--version") == 0) return print_version();
-    for (int i = 0; i < COMMAND_COUNT; i++)
-        if (strcmp(argv[1], COMMANDS[i].name) == 0) return COMMANDS[i].run(argc - 2, argv + 2);
     return lt_fail(LT_BAD_INPUT, "'%s' is no command of this version; see lazytrain --help", argv[1]);
 }
 
+static lt_status run(int argc, char **argv, bool *told) {
+    for (int i = 0; argc > 1 && i < COMMAND_COUNT; i++) {
+        if (strcmp(argv[1], COMMANDS[i].name) != 0) continue;
+        *told = COMMANDS[i].run == lt_command_train; /* by its ranks, once */
+        return COMMANDS[i].run(argc - 2, argv + 2);
+    }
+    /* A launcher starts every rank, and one answer will do. */
+    if (lt_grid_launched_rank() != 0) {
+        *told = true;
+        return LT_OK;
+    }
+    return run_without_command(argc, argv);
+}
+
 int main(int argc, char **argv) {
-    const lt_status status = run(argc, argv);
-    const bool told = argc > 1 && strcmp(argv[1], "train") == 0; /* by the ranks, once */
+    bool told = false;
+    const lt_status status = run(argc, argv, &told);
     if (status != LT_OK && !told) lt_log_error(lt_error_message());
     if (fflush(stdout) != 0 && status == LT_OK) {
         lt_log_error("cannot write to standard output");

@@ -1,6 +1,7 @@
 #include "trainer/metrics_file.h"
 
 #include "comm/log.h"
+#include "trainer/metrics.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,15 +129,33 @@ done:
     return status;
 }
 
-/* Cuts the file at `path` back, if there is one. */
-static lt_status cut_back_existing(const char *directory, const char *path, int64_t last_step) {
+/* Whether metrics can go to `path`; `bytes` of it now, 0 where there is none. */
+static lt_status look_at(const char *path, off_t *bytes) {
     struct stat info;
+    *bytes = 0;
     if (stat(path, &info) != 0) {
         return errno == ENOENT ? LT_OK
                                : lt_fail(LT_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
     }
     if (!S_ISREG(info.st_mode)) return lt_fail(LT_BAD_INPUT, "%s: is no regular file; move it away", path);
-    if (last_step == 0 || info.st_size == 0) return LT_OK; /* emptied when it is opened */
+    *bytes = info.st_size;
+    return LT_OK;
+}
+
+lt_status lt_metrics_check(const char *directory) {
+    char *path;
+    off_t bytes;
+    LT_CHECK(join(directory, "/", "metrics.jsonl", &path));
+    const lt_status status = look_at(path, &bytes);
+    free(path);
+    return status;
+}
+
+/* Cuts the file at `path` back, if there is one. */
+static lt_status cut_back_existing(const char *directory, const char *path, int64_t last_step) {
+    off_t bytes;
+    LT_CHECK(look_at(path, &bytes));
+    if (last_step == 0 || bytes == 0) return LT_OK; /* emptied when it is opened */
     FILE *in = fopen(path, "re");
     if (in == NULL) return lt_fail(LT_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
     lt_status status = cut_back(in, directory, path, last_step);

@@ -44,13 +44,15 @@ typedef struct lt_run {
     int64_t micro_batches;                       /* M, of the global batch */
     int64_t own_lanes, own_batches, first_batch; /* of this rank: lanes, micro-batches, number of the first */
 
-    char resumed_from[PATH_MAX]; /* checkpoint; empty: a fresh run */
-    int64_t first_step;          /* the first one that this run computes */
-    int64_t step;                /* updates done */
-    int64_t samples, tokens;     /* consumed by them */
-    bool folder_locked;          /* rank 0 */
-    bool error_shared;           /* the last error is known to all ranks */
-    lt_metrics *metrics;         /* rank 0; else NULL */
+    char resumed_from[PATH_MAX];  /* checkpoint; empty: a fresh run */
+    int64_t first_step;           /* the first one that this run computes */
+    int64_t step;                 /* updates done */
+    int64_t samples, tokens;      /* consumed by them */
+    bool folder_locked;           /* rank 0 */
+    size_t made_log, made_folder; /* of log.dir, checkpoint.dir: for lt_folder_unmake(); rank 0 */
+    bool opened;                  /* lt_run_open() succeeded */
+    bool error_shared;            /* the last error is known to all ranks */
+    lt_metrics *metrics;          /* rank 0; else NULL */
 
     void *snapshot;            /* checkpoint.async: this rank's share of a checkpoint; else NULL */
     lt_background *background; /* the save that is under way; NULL: none (trainer/background.h) */

@@ -28,10 +28,30 @@ void lt_run_checkpoint_path(const lt_run *run, int64_t step, char *path, size_t 
 /* ---- config
  * ------------------------------------------------------------------------------------------------------ */
 
-static lt_status load_config(const lt_run *run, const char *kept, lt_config *config) {
-    return lt_config_load(run->arguments.config_path,
-                          &(lt_config_overrides){run->arguments.overrides, run->arguments.override_count},
-                          kept, config);
+/* Reads run->config anew; it stays what it was after an error. */
+static lt_status load_config(lt_run *run, const char *kept) {
+    lt_config config;
+    LT_CHECK(lt_config_load(run->arguments.config_path,
+                            &(lt_config_overrides){run->arguments.overrides, run->arguments.override_count},
+                            kept, &config));
+    lt_config_free(&run->config);
+    run->config = config;
+    return LT_OK;
+}
+
+static bool resumes_by_name(const lt_run *run) {
+    return strcmp(run->arguments.resume, "auto") != 0 && strcmp(run->arguments.resume, "none") != 0;
+}
+
+/* Whether there may be a checkpoint to go on from: what is unset in the config then follows it. */
+static bool may_resume(const lt_run *run) {
+    if (strcmp(run->arguments.resume, "none") == 0) return false;
+    return resumes_by_name(run) || lt_folder_holds_run(run->config.checkpoint.dir);
+}
+
+static lt_status read_config(lt_run *run) {
+    LT_CHECK(load_config(run, lt_config_kept_later));
+    return may_resume(run) ? LT_OK : load_config(run, NULL);
 }
 
 /* Rank 0's config becomes everybody's, as text. */
@@ -63,6 +83,9 @@ static lt_status divide_work(lt_run *run) {
     const lt_config *config = &run->config;
     const int64_t lanes = config->parallel.lanes, ranks = run->grid.data_ranks;
     run->micro_batches = config->train.global_batch / config->train.micro_batch;
+    run->own_lanes = lanes / ranks;
+    run->own_batches = run->micro_batches / ranks;
+    run->first_batch = run->grid.data_rank * run->own_batches;
     if (lanes % ranks != 0) {
         char choices[128];
         list_ranks(lanes, choices, sizeof choices);
@@ -73,9 +96,6 @@ static lt_status divide_work(lt_run *run) {
             run->arguments.config_path, (long long)ranks, (long long)lanes, (long long)run->micro_batches,
             choices);
     }
-    run->own_lanes = lanes / ranks;
-    run->own_batches = run->micro_batches / ranks;
-    run->first_batch = run->grid.data_rank * run->own_batches;
     return LT_OK;
 }
 
@@ -151,33 +171,46 @@ static double available_bytes(void) {
     return (double)kib * 1024;
 }
 
-static double plan_bytes(const lt_memory_plan *plan) {
-    return (double)plan->parameters + (double)plan->optimizer + (double)plan->gradients +
-           (double)plan->activations + (double)plan->scratch;
+/* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
+ * estimate does, the MLP's kept activations. */
+static double needed_bytes(const lt_run *run, const lt_model_options *options) {
+    const double kept = 8.0 * (double)options->micro_batch * (double)options->sequence_length *
+                        (double)options->shape.layers *
+                        (double)(options->shape.intermediate + options->shape.hidden);
+    if (kept > 0x1p56) return kept;
+    const lt_memory_plan plan = lt_model_plan(options, run->device);
+    return (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
+           (double)plan.activations + (double)plan.scratch;
 }
 
-/* Refuses a model that does not fit, saying which micro-batch would. */
+/* Halves `*size`, which is a field of `options`, until the model fits; false if one is still too many. */
+static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t *size, double available) {
+    while (needed_bytes(run, options) > available) {
+        if (*size <= 1) return false;
+        *size /= 2;
+    }
+    return true;
+}
+
+/* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
+ * fewer layers too. */
 static lt_status check_memory(const lt_run *run) {
     const double available = available_bytes() / run->grid.local_ranks;
-    const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
-    if (available == 0 || plan_bytes(&plan) <= available) return LT_OK;
-    lt_model_options smaller = run->model_options;
-    while (smaller.micro_batch > 1) {
-        smaller.micro_batch /= 2;
-        const lt_memory_plan fits = lt_model_plan(&smaller, run->device);
-        if (plan_bytes(&fits) <= available)
-            return lt_fail(
-                LT_BAD_INPUT,
-                "%s: this model needs %.1f GiB a rank and %.1f GiB are free; train.micro_batch: %lld would "
-                "fit",
-                run->arguments.config_path, plan_bytes(&plan) / 0x1p30, available / 0x1p30,
-                (long long)smaller.micro_batch);
-    }
-    return lt_fail(
-        LT_BAD_INPUT,
-        "%s: this model needs %.1f GiB a rank and %.1f GiB are free; choose a smaller model, a smaller "
-        "data.seq_len or fewer ranks a host",
-        run->arguments.config_path, plan_bytes(&plan) / 0x1p30, available / 0x1p30);
+    const double needed = needed_bytes(run, &run->model_options);
+    if (available == 0 || needed <= available) return LT_OK;
+    lt_model_options less = run->model_options;
+    char advice[160] = "choose a smaller model or fewer ranks a host";
+    if (fits_with_less(run, &less, &less.micro_batch, available))
+        snprintf(advice, sizeof advice, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
+    else if (fits_with_less(run, &less, &less.sequence_length, available))
+        snprintf(advice, sizeof advice, "train.micro_batch: 1 with data.seq_len: %lld would fit",
+                 (long long)less.sequence_length);
+    else if (less.sequence_length = run->model_options.sequence_length,
+             fits_with_less(run, &less, &less.shape.layers, available))
+        snprintf(advice, sizeof advice, "train.micro_batch: 1 with model.num_layers: %lld would fit",
+                 (long long)less.shape.layers);
+    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free; %s",
+                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, advice);
 }
 
 /* ---- folder and resume (rank 0)
@@ -195,37 +228,14 @@ static lt_status discard(void *context, lt_tensor_kind kind, const lt_parameter 
     return LT_OK;
 }
 
-/* Files that the command line names are read once before the folder is touched. --init-from is ignored where
- * there is a run to go on with. */
-static lt_status check_named_files(const lt_run *run) {
-    const lt_train_arguments *arguments = &run->arguments;
-    const bool automatic = strcmp(arguments->resume, "auto") == 0;
-    if (!automatic && strcmp(arguments->resume, "none") != 0) return lt_checkpoint_verify(arguments->resume);
-    if (arguments->init_from == NULL || (automatic && lt_folder_holds_run(run->config.checkpoint.dir)))
-        return LT_OK;
+/* Whether all that the run wants of a checkpoint is there, whole and in the model's shapes. */
+static lt_status check_contents(const lt_run *run, const char *path, bool resumes) {
     lt_registry registry;
     LT_CHECK(lt_registry_create(&run->model_options.shape, &registry));
     const lt_status status =
-        lt_checkpoint_load(arguments->init_from, &registry, false, &(lt_tensor_access){.put = discard});
+        lt_checkpoint_load(path, &registry, resumes, &(lt_tensor_access){.put = discard});
     lt_registry_destroy(&registry);
     return status;
-}
-
-static lt_status choose_checkpoint(lt_run *run) {
-    const lt_train_arguments *arguments = &run->arguments;
-    const char *folder = run->config.checkpoint.dir;
-    if (strcmp(arguments->resume, "auto") == 0)
-        return lt_folder_latest(folder, run->resumed_from, sizeof run->resumed_from);
-    if (strcmp(arguments->resume, "none") == 0) {
-        if (!lt_folder_holds_run(folder) || arguments->overwrite) return LT_OK;
-        return lt_fail(
-            LT_BAD_INPUT,
-            "%s holds a run, which --resume none would replace; add --overwrite to delete it, or choose "
-            "another checkpoint.dir",
-            folder);
-    }
-    snprintf(run->resumed_from, sizeof run->resumed_from, "%s", arguments->resume);
-    return LT_OK;
 }
 
 static void warn_of_other_bits(const lt_run *run, const lt_provenance *saved, const char *changed) {
@@ -240,15 +250,13 @@ static void warn_of_other_bits(const lt_run *run, const lt_provenance *saved, co
         lt_log_warning("changed since %s, which changes bits: %s", run->resumed_from, changed);
 }
 
-/* Settles config and counters of a run that goes on from run->resumed_from. */
-static lt_status adopt_checkpoint(lt_run *run, const lt_checkpoint_header *header) {
-    lt_config saved, config;
+/* Settles config and counters of a run that goes on from the checkpoint of this header. */
+static lt_status adopt_header(lt_run *run, const lt_checkpoint_header *header) {
+    lt_config saved;
     LT_CHECK(lt_config_parse(header->config, run->resumed_from, &saved));
-    lt_status status = load_config(run, header->step > 0 ? header->config : NULL, &config);
+    lt_status status = load_config(run, header->step > 0 ? header->config : NULL);
     if (status == LT_OK) {
         char changed[512];
-        lt_config_free(&run->config);
-        run->config = config;
         status = lt_config_check_resume(&saved, header->step, &run->config, run->arguments.allowed,
                                         run->arguments.allowed_count, changed, sizeof changed);
         if (status == LT_OK) warn_of_other_bits(run, &header->provenance, changed);
@@ -260,31 +268,66 @@ static lt_status adopt_checkpoint(lt_run *run, const lt_checkpoint_header *heade
     return status;
 }
 
-static lt_status take_folder(lt_run *run) {
+static lt_status adopt_checkpoint(lt_run *run) {
+    lt_checkpoint_header header;
+    LT_CHECK(lt_checkpoint_read_header(run->resumed_from, &header));
+    const lt_status status = adopt_header(run, &header);
+    lt_checkpoint_header_free(&header);
+    LT_CHECK(status);
+    return divide_work(run);
+}
+
+/* Files that the command line names are judged before the folder is touched. --init-from is ignored where
+ * there is a run to go on with. */
+static lt_status judge_named_files(lt_run *run) {
+    const lt_train_arguments *arguments = &run->arguments;
+    if (resumes_by_name(run)) {
+        snprintf(run->resumed_from, sizeof run->resumed_from, "%s", arguments->resume);
+        LT_CHECK(lt_checkpoint_verify(arguments->resume));
+        LT_CHECK(adopt_checkpoint(run));
+        return check_contents(run, arguments->resume, true);
+    }
+    if (arguments->init_from == NULL || may_resume(run)) return LT_OK;
+    return check_contents(run, arguments->init_from, false);
+}
+
+/* Both folders are looked at before anything in one of them goes. */
+static lt_status prepare_folders(lt_run *run) {
+    const char *folder = run->config.checkpoint.dir, *log = run->config.log.dir;
+    if (strcmp(log, folder) != 0) LT_CHECK(lt_folder_prepare("log.dir", log, 1 << 20, &run->made_log));
+    LT_CHECK(lt_folder_prepare("checkpoint.dir", folder, checkpoint_bytes(run), &run->made_folder));
+    return lt_metrics_check(log);
+}
+
+/* The newest checkpoint of the folder, or none. */
+static lt_status find_checkpoint(lt_run *run) {
     const char *folder = run->config.checkpoint.dir;
+    if (strcmp(run->arguments.resume, "auto") == 0) {
+        LT_CHECK(lt_folder_latest(folder, run->resumed_from, sizeof run->resumed_from));
+        return run->resumed_from[0] != '\0' ? adopt_checkpoint(run) : load_config(run, NULL);
+    }
+    if (!lt_folder_holds_run(folder) || run->arguments.overwrite) return LT_OK;
+    return lt_fail(
+        LT_BAD_INPUT,
+        "%s holds a run, which --resume none would replace; add --overwrite to delete it, or choose "
+        "another checkpoint.dir",
+        folder);
+}
+
+static lt_status take_folder(lt_run *run) {
     if (strlen(run->config_text) > LT_CHECKPOINT_MAX_CONFIG)
         return lt_fail(
             LT_BAD_INPUT,
             "%s: the resolved config has %zu bytes, expected at most %d, which a checkpoint can hold; name "
             "data by globs or folders",
             run->arguments.config_path, strlen(run->config_text), LT_CHECKPOINT_MAX_CONFIG);
-    LT_CHECK(check_named_files(run));
-    LT_CHECK(lt_folder_prepare(folder, checkpoint_bytes(run)));
-    LT_CHECK(lt_folder_lock(folder));
+    LT_CHECK(judge_named_files(run));
+    LT_CHECK(prepare_folders(run));
+    LT_CHECK(lt_folder_lock(run->config.checkpoint.dir));
     run->folder_locked = true;
-    LT_CHECK(choose_checkpoint(run));
-    if (run->resumed_from[0] == '\0') {
-        if (run->arguments.overwrite) return lt_folder_clear(folder);
-        return LT_OK;
-    }
-    lt_checkpoint_header header;
-    LT_CHECK(lt_checkpoint_read_header(run->resumed_from, &header));
-    const lt_status status = adopt_checkpoint(run, &header);
-    lt_checkpoint_header_free(&header);
-    LT_CHECK(status);
-    if (strcmp(run->arguments.resume, "auto") == 0) return LT_OK;
-    /* `folder` is of the config that adopt_checkpoint() replaced. */
-    return lt_folder_supersede(run->config.checkpoint.dir, run->step);
+    if (resumes_by_name(run)) return lt_folder_supersede(run->config.checkpoint.dir, run->step);
+    LT_CHECK(find_checkpoint(run));
+    return run->arguments.overwrite ? lt_folder_clear(run->config.checkpoint.dir) : LT_OK;
 }
 
 /* What rank 0 found out, to all. */
@@ -373,26 +416,23 @@ static lt_status make_model(lt_run *run) {
     return LT_OK;
 }
 
-/* log.dir may be another folder than checkpoint.dir: then it is looked at before anything in that one goes.
- */
-static lt_status prepare_log_folder(const lt_run *run) {
-    if (strcmp(run->config.log.dir, run->config.checkpoint.dir) == 0) return LT_OK;
-    return lt_folder_prepare(run->config.log.dir, 1 << 20);
-}
-
 lt_status lt_run_open(lt_run *run) {
     const bool first = run->grid.rank == 0;
-    LT_CHECK(lt_run_share(run, first ? load_config(run, NULL, &run->config) : LT_OK));
+    LT_CHECK(lt_config_init(&run->config));
+    LT_CHECK(lt_watchdog_start(&run->grid, run->config.train.stall_timeout_s)); /* the default */
+    lt_watchdog_tick("reading the config", 0);
+    LT_CHECK(lt_run_share(run, first ? read_config(run) : LT_OK));
     LT_CHECK(share_config(run));
+    lt_watchdog_stop();
     LT_CHECK(lt_watchdog_start(&run->grid, run->config.train.stall_timeout_s));
     lt_watchdog_tick("opening data", 0);
-    LT_CHECK(lt_run_share(run, divide_work(run)));
+    const lt_status divided = divide_work(run); /* lanes may still follow a checkpoint */
+    LT_CHECK(lt_run_share(run, first && !may_resume(run) ? divided : LT_OK));
     LT_CHECK(lt_run_share(run, open_data(run)));
     LT_CHECK(lt_run_share(run, open_device(run)));
     fill_model_options(run);
     LT_CHECK(lt_run_share(run, check_memory(run)));
     lt_watchdog_tick("choosing a checkpoint", 0);
-    LT_CHECK(lt_run_share(run, first ? prepare_log_folder(run) : LT_OK));
     LT_CHECK(lt_run_share(run, first ? take_folder(run) : LT_OK));
     LT_CHECK(share_config(run));
     LT_CHECK(share_position(run));
@@ -401,11 +441,12 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_provenance_fill(&run->grid, run->device, &run->provenance));
     LT_CHECK(lt_run_share(run, first ? lt_run_plan_saves(run) : LT_OK));
     run->peak_gflops = lt_cpu_device_measure_gflops(run->device);
-    return lt_run_share(run, make_model(run));
+    LT_CHECK(lt_run_share(run, make_model(run)));
+    run->opened = true;
+    return LT_OK;
 }
 
 void lt_run_close(lt_run *run) {
-    lt_watchdog_stop();
     lt_loader_stop(run->loader);
     lt_metrics_close(run->metrics);
     lt_model_destroy(run->model);
@@ -414,6 +455,10 @@ void lt_run_close(lt_run *run) {
     for (int i = 0; i < run->validation_sets; i++) lt_dataset_close(run->validation[i].dataset);
     if (run->folder_locked) lt_folder_unlock(run->config.checkpoint.dir);
     lt_layout_free(run->layout);
+    if (!run->opened) {
+        lt_folder_unmake(run->config.checkpoint.dir, run->made_folder);
+        lt_folder_unmake(run->config.log.dir, run->made_log);
+    }
     free(run->reduce_scratch);
     free(run->step_workspace);
     free(run->evaluation_sums);

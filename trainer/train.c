@@ -24,7 +24,7 @@ typedef struct training {
     bool agreement_begun;
     lt_request own;       /* the gravest request of this rank */
     lt_status own_status; /* the error behind it */
-    char own_message[1024];
+    char own_message[LT_ERROR_MESSAGE_BYTES];
     lt_request agreed; /* by all ranks */
     int agreed_rank;   /* the lowest one that brought it */
     bool all_idle;     /* no rank wants anything or writes a checkpoint */
@@ -118,6 +118,7 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
     lt_verdict verdict;
     if (t->agreement_begun) {
         t->agreement_begun = false;
+        lt_watchdog_tick("agreement before a micro-batch", t->options.update.step);
         LT_CHECK(lt_grid_agree_end(grid, &verdict));
         take_verdict(t, &verdict);
     }
@@ -224,18 +225,27 @@ static void describe_step(training *t, int64_t step) {
     };
 }
 
+/* Saves the weights before an I/O error, known to all ranks, ends the run; the error stays what is told. */
+static lt_status save_and_fail(lt_run *run, lt_status failure) {
+    if (failure != LT_IO || !run->error_shared) return failure;
+    char message[LT_ERROR_MESSAGE_BYTES];
+    snprintf(message, sizeof message, "%s", lt_error_message());
+    lt_log_info("input or output failed: saving step %lld and leaving", (long long)run->step);
+    if (lt_run_save(run) != LT_OK) lt_log_warning("the state is not saved: %s", lt_error_message());
+    return lt_run_share(run, lt_fail(failure, "%s", message));
+}
+
 /* Leaves after the ranks agreed to: saves where weights are worth saving, says why. */
 static lt_status leave(training *t) {
     lt_run *run = t->run;
-    if (t->agreed != LT_REQUEST_FAIL) {
-        if (t->agreed == LT_REQUEST_STOP)
-            lt_log_info("%s: saving step %lld and leaving",
-                        t->signal != NULL ? t->signal : "another rank was signalled", (long long)run->step);
+    if (t->agreed == LT_REQUEST_STOP) {
+        lt_log_info("%s: saving step %lld and leaving",
+                    t->signal != NULL ? t->signal : "another rank was signalled", (long long)run->step);
         LT_CHECK(lt_background_step(run) == run->step ? lt_background_finish(run) : lt_run_save(run));
+        return LT_STOPPED;
     }
-    if (t->agreed == LT_REQUEST_STOP) return LT_STOPPED;
     const bool mine = run->grid.rank == t->agreed_rank;
-    return lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK);
+    return save_and_fail(run, lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK));
 }
 
 /* A loss or gradient that is not finite: the update is dropped, and perhaps the run goes on. */
@@ -261,9 +271,9 @@ static lt_status handle_nonfinite(training *t, const lt_step_result *result) {
     return lt_fail(
         LT_FAILED,
         "step %lld: loss %g (%s), gradient norm %g, first gradient that is not finite: %s; weights are those "
-        "of step %lld; lower optimizer.lr, or set train.nonfinite: skip",
-        (long long)run->step + 1, result->loss, where, result->gradient_norm, parameter,
-        (long long)run->step);
+        "of step %lld; lower optimizer.lr, or %s",
+        (long long)run->step + 1, result->loss, where, result->gradient_norm, parameter, (long long)run->step,
+        t->skips > 1 ? "raise train.max_skips" : "set train.nonfinite: skip");
 }
 
 static void note_spike(training *t, const lt_step_result *result) {
@@ -282,9 +292,9 @@ static lt_status follow_up(training *t, const lt_step_result *result) {
     lt_run *run = t->run;
     const lt_config *config = &run->config;
     const bool last = run->step == config->train.steps;
-    LT_CHECK(report(t, result));
+    LT_CHECK(save_and_fail(run, report(t, result)));
     if (config->train.eval_every > 0 && (run->step % config->train.eval_every == 0 || last)) {
-        LT_CHECK(lt_run_validate(run));
+        LT_CHECK(save_and_fail(run, lt_run_validate(run)));
         lt_interval_begin(&t->interval);
     }
     if (t->all_idle) LT_CHECK(lt_background_advance(run));

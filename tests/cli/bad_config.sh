@@ -36,6 +36,15 @@ test_values() {
   bad 'model.tie_embeddings: found 1, expected true or false' model.tie_embeddings=1
   bad 'model.attention.kind: found sparse, expected lazy or softmax' model.attention.kind=sparse
   bad 'train: found a value, expected keys below it' train=5
+  bad 'train.steps: found 99999999999999999999999, expected an integer' train.steps=99999999999999999999999
+  bad 'train.steps: found 4611686018427387904, expected an integer from 0 to 1000000000000' train.steps=4611686018427387904
+  bad 'data.seq_len: found 1099511627776, expected an integer from 1 to 16777216' data.seq_len=1099511627776
+  bad 'model.vocab_size: found 1099511627776, expected an integer from 2 to 2147483647' model.vocab_size=1099511627776
+  bad 'parallel.lanes: found 1099511627776, expected an integer from 1 to 16777216, or auto' parallel.lanes=1099511627776
+  bad 'optimizer.lr: found 1e-400, expected a number above 0' optimizer.lr=1e-400
+  bad 'train.steps=1\\x0Amodel.num_layers: 9: not valid YAML' $'train.steps=1\nmodel.num_layers: 9'
+  bad 'train.steps=\\xFF: not valid YAML: invalid' $'train.steps=\xff'
+  bad 'checkpoint.dir: found a text with a NUL character' 'checkpoint.dir="a\0b"'
   bad 'data.tokenizer: .*found the text ""|data.tokenizer: found nothing' 'data.tokenizer=""'
   all_held
 }
@@ -91,6 +100,8 @@ test_command_lines() {
     command=("$LAZYTRAIN" train)
     [ $count -eq 1 ] || command=("$tests_root/mpirun_ranks" 2 "${command[@]}")
     try_apart refused 'no config file is given' -- "${command[@]}"
+    try_apart refused 'error: -: cannot read the config: No such file' -- "${command[@]}" -
+    try_apart refused 'no\\x0A\\xFF.yaml: cannot read the config: No such file' -- "${command[@]}" $'no\n\xff.yaml'
     try_apart refused 'missing.yaml: cannot read the config: No such file' -- "${command[@]}" missing.yaml
     try_apart refused '\.: found a folder, expected a YAML file' -- "${command[@]}" .
     try_apart refused '/dev/zero: found a pipe, socket or device, expected a YAML file' -- "${command[@]}" /dev/zero
@@ -110,6 +121,9 @@ test_files() {
   bad_yaml '^lazytrain: error: tiny.yaml:2: not valid YAML: .*' 'train: {steps: 5' 'model: [1'
   bad_yaml '^lazytrain: error: tiny.yaml:2: not valid YAML: .*tabs' 'train:' $'\tsteps: 5'
   bad_yaml '^lazytrain: error: tiny.yaml: found a list, expected sections' '- a' '- list'
+  bad_yaml '^lazytrain: error: tiny.yaml:1: a\\x0Alazytrain: error: b: there is no such key' '"a\nlazytrain: error: b": 1'
+  bad_yaml '^lazytrain: error: tiny.yaml:1: nested more than 16 deep' "$(printf '[%.0s' {1..5000})"
+  bad_yaml '^lazytrain: error: tiny.yaml:1: not valid YAML: found undefined alias' 'a: *b'
   bad_yaml '^lazytrain: error: tiny.yaml:1: .*tag' 'train: {steps: !!python/object 5}'
   bad_yaml '^lazytrain: error: tiny.yaml:1: not valid YAML: .*' $'train: {steps: "\xff\xfe"}'
   head -c 3000000 /dev/zero | tr '\0' '#' >tiny.yaml
@@ -126,13 +140,32 @@ test_files() {
   all_held
 }
 
+# What other editors write means the same.
+test_line_ends_and_marks() {
+  write_tiny_config
+  cp tiny.yaml plain.yaml
+  sed 's/$/\r/' plain.yaml >tiny.yaml
+  try expect 0 train 1 checkpoint.dir=returns
+  (printf '\xef\xbb\xbf'; cat plain.yaml) >tiny.yaml
+  try expect 0 train 2 checkpoint.dir=mark
+  same_tensors returns/step_00000012.h5 mark/step_00000012.h5
+  all_held
+}
+
 # Far more than any machine has: refused before anything is allocated, saying what would fit where something would.
 test_a_model_too_large_for_memory() {
   write_tiny_config
-  bad 'tiny.yaml: this model needs [0-9.]+ GiB a rank and [0-9.]+ GiB are free; choose a smaller model' \
-    model.hidden_size=131072 model.intermediate_size=524288 model.num_layers=1000
-  bad 'tiny.yaml: this model needs [0-9.]+ GiB a rank and [0-9.]+ GiB are free; train.micro_batch: [0-9]+ would fit' \
+  bad 'tiny.yaml: this model needs [0-9.]+ GiB a rank and [0-9.]+ GiB are free; train.micro_batch: [0-9]+ would fit$' \
     train.global_batch=16777216 train.micro_batch=8388608
+  bad 'this model needs .*; train.micro_batch: 1 with model.num_layers: [0-9]+ would fit$' model.num_layers=1024 \
+    model.hidden_size=8192 model.intermediate_size=8192
+  bad 'this model needs .*; choose a smaller model or fewer ranks a host$' model.hidden_size=131072 \
+    model.intermediate_size=524288 model.num_layers=1000
+  # Sizes whose product passes 64 bits.
+  truncate -s 17M text.txt
+  bad 'this model needs [0-9]+\.[0-9] GiB a rank .*would fit$' data.seq_len=16777216 train.global_batch=16777216 \
+    train.micro_batch=8388608 model.intermediate_size=65536
+  bad 'this model needs .*; train.micro_batch: 1 with data.seq_len: [0-9]+ would fit$' data.seq_len=16777216 model.num_layers=100
   all_held
 }
 
@@ -150,6 +183,20 @@ test_commands() {
   expect 0 lazytrain --version
   expect_line stdout '^lazytrain [0-9]+\.[0-9]+\.[0-9]+$' '^commit ' '^build options ' '^instruction set [a-z0-9]+$' '^BLAS kernel [A-Za-z0-9]+'
   [ ! -s stderr ] || fail "--version writes to stderr"
+}
+
+# A launcher starts every rank, and one answer will do.
+test_answers_are_given_once() {
+  expect 0 ranks 2 --version
+  [ "$(grep -c '^lazytrain ' stdout)" -eq 1 ] || fail "--version is said $(grep -c '^lazytrain ' stdout) times"
+  expect 0 ranks 2 --help
+  [ "$(grep -c '^Usage: ' stdout)" -eq 1 ] || fail "--help is said $(grep -c '^Usage: ' stdout) times"
+  expect 0 ranks 2 train --help
+  [ "$(grep -c '^Usage: ' stdout)" -eq 1 ] || fail "train --help is said $(grep -c '^Usage: ' stdout) times"
+  expect 2 ranks 2 trian
+  expect_error "'trian' is no command"
+  expect 2 ranks 2
+  expect_error 'no command is given'
 }
 
 test_help_of_each_command() {

@@ -12,8 +12,16 @@ bad() {
 test_folders_that_are_none() {
   write_tiny_config
   bad 'text.txt is not a folder: choose another checkpoint.dir' checkpoint.dir=text.txt
-  bad 'text.txt.*(Not a directory|not a folder)' checkpoint.dir=text.txt/out
-  bad 'text.txt.*(Not a directory|not a folder)' checkpoint.dir=out/a log.dir=text.txt
+  bad 'cannot create folder text.txt/out: Not a directory: choose another checkpoint.dir' checkpoint.dir=text.txt/out
+  bad 'text.txt is not a folder: choose another log.dir' checkpoint.dir=out/a log.dir=text.txt
+  bad 'text.txt is not a folder: choose another checkpoint.dir' checkpoint.dir=text.txt log.dir=new/log
+  ln -s loop loop
+  ln -s nowhere dangling
+  bad 'loop is not a folder' checkpoint.dir=loop
+  bad 'cannot create folder loop/out: Too many levels of symbolic links' checkpoint.dir=loop/out
+  bad 'dangling is not a folder' checkpoint.dir=dangling
+  bad 'cannot create folder new/x+: File name too long' checkpoint.dir="new/$(printf 'x%.0s' {1..300})"
+  bad 'checkpoint.dir: found a text of 4200 bytes, expected at most 4000' checkpoint.dir="$(printf 'x/%.0s' {1..2100})"
   bad '/proc/none.*choose another checkpoint.dir' checkpoint.dir=/proc/none
   bad 'checkpoint.dir: .*found nothing' 'checkpoint.dir=""'
   bad 'checkpoint.dir: found 5, expected a text' checkpoint.dir=5
@@ -28,6 +36,28 @@ test_a_folder_that_holds_another_run() {
   bad 'text.txt.*(Not a directory|not a folder)' log.dir=text.txt --resume none --overwrite
   bad 'model.num_layers: found 1, but the run in this folder has 2' model.num_layers=1
   bad 'data.seq_len: found 32, but the run in this folder has 24' data.seq_len=32
+  mkdir -p logs/metrics.jsonl
+  bad 'logs/metrics.jsonl: is no regular file; move it away' log.dir=logs --resume none --overwrite
+  all_held
+}
+
+# Named by --resume, a checkpoint is judged before a folder is made for it, and before later ones are set aside.
+test_a_checkpoint_of_another_run() {
+  write_tiny_config
+  expect 0 train 1 train.steps=3 checkpoint.every=1 parallel.lanes=2
+  local earlier=(--resume out/step_00000001.h5)
+  bad 'model.num_layers: found 1, but the run in this folder has 2' model.num_layers=1 checkpoint.dir=new/folder log.dir=new/log "${earlier[@]}"
+  bad 'model.num_layers: found 1, but the run in this folder has 2' model.num_layers=1 "${earlier[@]}"
+  bad 'text.txt is not a folder: choose another checkpoint.dir' checkpoint.dir=text.txt log.dir=new "${earlier[@]}"
+  try_apart refused '4 data ranks cannot share parallel.lanes 2 .*; start 1, 2 ranks' -- train 4 "${earlier[@]}"
+  try_apart refused '4 data ranks cannot share parallel.lanes 2 .*; start 1, 2 ranks' -- train 4
+  try_apart expect 0 train 4 parallel.lanes=4
+  if need_h5py; then
+    h5py_edit out/step_00000001.h5 shape.h5 "[(f.__delitem__(g + '/model.norm.weight'),
+      f.create_dataset(g + '/model.norm.weight', data=numpy.zeros(33, 'f4'), chunks=(33,), fletcher32=True))
+      for g in ('params', 'optimizer/m', 'optimizer/v')]"
+    bad 'shape.h5: .*model.norm.weight.*33.*32' --resume shape.h5
+  fi
   all_held
 }
 
@@ -50,7 +80,7 @@ test_a_read_only_folder() {
       refused "folder out cannot be written: .*Read-only file system" -- train $count
       refused "folder empty cannot be written: .*Read-only file system" -- train $count checkpoint.dir=empty
       refused "empty/new.*Read-only file system" -- train $count checkpoint.dir=empty/new
-      refused "empty.*Read-only file system" -- train $count checkpoint.dir=other log.dir=empty
+      refused "empty cannot be written: .*Read-only file system.*choose another log.dir" -- train $count checkpoint.dir=other log.dir=empty
     done'
 }
 
@@ -63,9 +93,10 @@ test_a_full_folder() {
     mount -t tmpfs -o size=256k none small && mount -t tmpfs -o size=256k none full || skip "no tmpfs"
     head -c 256K /dev/zero >full/ballast
     for count in 1 2; do
-      refused "folder small has no room for a checkpoint: [0-9]+ bytes needed .*, [0-9]+ free" -- train $count checkpoint.dir=small
+      refused "folder small has no room: [0-9]+ bytes needed .*, [0-9]+ free" -- train $count checkpoint.dir=small
+      refused "folder small/new/er has no room" -- train $count checkpoint.dir=small/new/er log.dir=logs
       refused "folder full has no room" -- train $count checkpoint.dir=full
-      refused "folder full (has no room|cannot be written: .*No space left)" -- train $count checkpoint.dir=other log.dir=full
+      refused "folder full (has no room|cannot be written: .*No space left).*choose another log.dir" -- train $count checkpoint.dir=other log.dir=full
     done
     expect_checkpoints small'
 }

@@ -108,6 +108,25 @@ test_a_longer_run_keeps_its_schedule() {
   expect_error 'schedule.warmup_steps: found 2.*trained with 1'
 }
 
+# shortened RANKS: train.steps may fall below the warm-up of a schedule that the checkpoint keeps.
+shortened() {
+  expect 0 train "$1" train.steps=3
+  expect_steps out 1 3
+  expect 0 train "$1" train.steps=3 --resume out/step_00000002.h5
+  refused 'schedule.warmup_steps: found 5, expected at most schedule.decay_steps 3' -- train "$1" train.steps=3 checkpoint.dir=new
+  refused 'schedule.warmup_steps: found 5, expected at most schedule.decay_steps 3' -- train "$1" train.steps=3 --resume none --overwrite
+  refused 'schedule.warmup_steps: found 5, expected at most schedule.decay_steps 4' -- train "$1" train.steps=3 schedule.decay_steps=4 --allow schedule
+}
+
+test_a_shorter_run_keeps_its_schedule() {
+  write_tiny_config
+  sed -i 's/warmup_steps: 2/warmup_steps: 5/' tiny.yaml
+  expect 0 train 1 train.steps=2 schedule.decay_steps=12
+  try_apart shortened 1
+  try_apart shortened 2
+  all_held
+}
+
 run_folder() { expect 0 train 1 train.steps=6 schedule.decay_steps=6 checkpoint.every=1 "$@"; }
 
 test_keep_and_keep_every() {

@@ -159,16 +159,45 @@ static void holds_and_clear(void **state) {
 static void prepare(void **state) {
     (void)state;
     char path[600];
+    size_t made;
     snprintf(path, sizeof path, "%s", in_folder("a/b//c/"));
-    assert_int_equal(lt_folder_prepare(path, 1 << 20), LT_OK);
-    assert_int_equal(lt_folder_prepare(path, 1 << 20), LT_OK);
+    assert_int_equal(lt_folder_prepare("log.dir", path, 1 << 20, &made), LT_OK);
+    assert_int_equal(lt_folder_prepare("log.dir", path, 1 << 20, &made), LT_OK);
+    assert_int_equal(made, 0);
     assert_false(exists("a/b/c/write_test.partial"));
-    assert_says(lt_folder_prepare(path, INT64_MAX), LT_BAD_INPUT,
-                "has no room for a checkpoint: 9223372036854775807 bytes needed");
+    assert_says(lt_folder_prepare("log.dir", path, INT64_MAX, &made), LT_BAD_INPUT,
+                "has no room: 9223372036854775807 bytes needed");
     put_text("file", "");
-    assert_says(lt_folder_prepare(in_folder("file"), 0), LT_BAD_INPUT, "file");
-    assert_says(lt_folder_prepare(in_folder("file/below"), 0), LT_BAD_INPUT, "Not a directory");
-    assert_says(lt_folder_prepare("", 0), LT_BAD_INPUT, "empty");
+    assert_says(lt_folder_prepare("log.dir", in_folder("file"), 0, &made), LT_BAD_INPUT,
+                "file is not a folder: choose another log.dir");
+    assert_says(lt_folder_prepare("log.dir", in_folder("file/below"), 0, &made), LT_BAD_INPUT,
+                "Not a directory");
+    assert_says(lt_folder_prepare("log.dir", "", 0, &made), LT_BAD_INPUT, "log.dir is empty");
+}
+
+/* What was made goes again, whatever the path looks like; what was there or is used stays. */
+static void unmake(void **state) {
+    (void)state;
+    char path[600];
+    size_t made;
+    assert_int_equal(mkdir(in_folder("old"), 0777), 0);
+    static const char *const paths[] = {"new", "old/new", "old/new/", "old//a/./b//c/", "x/../y"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        snprintf(path, sizeof path, "%s", in_folder(paths[i]));
+        assert_int_equal(lt_folder_prepare("log.dir", path, 0, &made), LT_OK);
+        assert_true(made > 0);
+        lt_folder_unmake(path, made);
+        assert_false(exists("new") || exists("old/new") || exists("old/a") || exists("x") || exists("y"));
+        assert_true(exists("old"));
+    }
+    snprintf(path, sizeof path, "%s", in_folder("old/a/b"));
+    assert_says(lt_folder_prepare("log.dir", path, INT64_MAX, &made), LT_BAD_INPUT, "has no room");
+    assert_false(exists("old/a"));
+    assert_int_equal(lt_folder_prepare("log.dir", path, 0, &made), LT_OK);
+    put_text("old/a/used", "");
+    lt_folder_unmake(path, made);
+    assert_false(exists("old/a/b"));
+    assert_true(exists("old/a/used"));
 }
 
 /* Mounts need rights; a container may not give them. */
@@ -182,16 +211,18 @@ static bool mounted(const char *target, const char *options) {
 static void prepare_on_a_full_disk(void **state) {
     (void)state;
     char path[600], filler[700];
+    size_t made;
     snprintf(path, sizeof path, "%s", in_folder("small"));
     if (!mounted(path, "size=256k")) skip();
-    lt_status small = lt_folder_prepare(path, 100 << 10), large = lt_folder_prepare(path, 1 << 20);
+    lt_status small = lt_folder_prepare("log.dir", path, 100 << 10, &made),
+              large = lt_folder_prepare("log.dir", path, 1 << 20, &made);
     bool says = strstr(lt_error_message(), "1048576 bytes needed (1.0 MB), 262144 free (0.3 MB)") != NULL;
     snprintf(filler, sizeof filler, "%s/filler", path);
     int file = open(filler, O_WRONLY | O_CREAT, 0666);
     char page[4096] = "";
     while (write(file, page, sizeof page) > 0) continue;
     close(file);
-    lt_status full = lt_folder_prepare(path, 0);
+    lt_status full = lt_folder_prepare("log.dir", path, 0, &made);
     bool says_full = strstr(lt_error_message(), "No space left on device") != NULL;
     lt_status lock = lt_folder_lock(path);
     umount(path);
@@ -206,13 +237,14 @@ static void prepare_on_a_full_disk(void **state) {
 static void prepare_on_a_read_only_mount(void **state) {
     (void)state;
     char path[600], below[700];
+    size_t made;
     snprintf(path, sizeof path, "%s", in_folder("fixed"));
     snprintf(below, sizeof below, "%s/new", path);
     if (!mounted(path, "size=1m")) skip();
     bool fixed = mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0;
-    lt_status there = lt_folder_prepare(path, 0);
+    lt_status there = lt_folder_prepare("log.dir", path, 0, &made);
     bool says = strstr(lt_error_message(), "Read-only file system") != NULL;
-    lt_status missing = lt_folder_prepare(below, 0);
+    lt_status missing = lt_folder_prepare("log.dir", below, 0, &made);
     bool says_missing = strstr(lt_error_message(), "Read-only file system") != NULL;
     umount(path);
     assert_true(fixed);
@@ -234,6 +266,7 @@ int main(void) {
         TEST(retain),
         TEST(holds_and_clear),
         TEST(prepare),
+        TEST(unmake),
         TEST(prepare_on_a_full_disk),
         TEST(prepare_on_a_read_only_mount),
     };

@@ -73,7 +73,9 @@ static void control_characters_are_escaped(void **state) {
     assert_string_equal(next_write(), "lazytrain: error: gr\xC3\xBC\xC3\x9F \xC2\xA7\n");
     lt_log_error("\xC2\x9B"
                  "2J \xC2"); /* U+009B is a terminal's escape too; a lone lead byte ends the text */
-    assert_string_equal(next_write(), "lazytrain: error: \\xC2\\x9B2J \xC2\n");
+    assert_string_equal(next_write(), "lazytrain: error: \\xC2\\x9B2J \\xC2\n");
+    lt_log_error("\xFF \xE2\x82 \xE2\x82\xAC \xF0\x9F\x98\x80"); /* of Latin-1; cut off; whole */
+    assert_string_equal(next_write(), "lazytrain: error: \\xFF \\xE2\\x82 \xE2\x82\xAC \xF0\x9F\x98\x80\n");
     lt_log_info("%s", "two\nlines");
     assert_string_equal(next_write(), "two\\x0Alines\n");
 }

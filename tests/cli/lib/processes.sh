@@ -99,3 +99,10 @@ ends() {
   show_stderr
   fail "exit status $ended, expected $*"
 }
+
+# load_faults NAME=VALUE...: what this test starts from now on has the faults of lib/faults.c.
+load_faults() {
+  "${CC:-cc}" -shared -fPIC -o faults.so "$tests_root/cli/lib/faults.c" -ldl || fail "lib/faults.c cannot be built"
+  local pair
+  for pair in LD_PRELOAD="$PWD/faults.so" "$@"; do export "${pair?}"; done
+}

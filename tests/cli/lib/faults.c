@@ -1,0 +1,48 @@
+/* Faults that a test cannot cause from outside, for LD_PRELOAD (load_faults of processes.sh). They befall
+ * rank FAULT_RANK, or all ranks where that is not set:
+ *
+ *   FAULT_READ=NAME    reading a file whose name ends in NAME fails with EIO, or never returns with
+ * FAULT_HANG=1, FAULT_WHEN=FILE    once FILE exists; FAULT_FINALIZE=1   MPI_Finalize never returns.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool is_meant(void) {
+    const char *meant = getenv("FAULT_RANK"), *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (rank == NULL) rank = getenv("PMI_RANK");
+    return meant == NULL || strcmp(meant, rank == NULL ? "0" : rank) == 0;
+}
+
+static bool read_fails(int file) {
+    const char *name = getenv("FAULT_READ"), *when = getenv("FAULT_WHEN");
+    if (name == NULL || when == NULL || !is_meant() || access(when, F_OK) != 0) return false;
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    const ssize_t length = readlink(link, path, sizeof path);
+    const size_t wanted = strlen(name);
+    return length >= (ssize_t)wanted && memcmp(path + (size_t)length - wanted, name, wanted) == 0;
+}
+
+ssize_t pread(int file, void *buffer, size_t count, off_t offset) {
+    ssize_t (*real)(int, void *, size_t, off_t);
+    if (read_fails(file)) {
+        while (getenv("FAULT_HANG") != NULL) pause();
+        errno = EIO;
+        return -1;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "pread");
+    return real(file, buffer, count, offset);
+}
+
+int MPI_Finalize(void) {
+    int (*real)(void);
+    while (getenv("FAULT_FINALIZE") != NULL && is_meant()) pause();
+    *(void **)&real = dlsym(RTLD_NEXT, "MPI_Finalize");
+    return real();
+}
