@@ -1,0 +1,131 @@
+#include "trainer/setup.h"
+
+#include <stdlib.h>
+
+/* Which of 1, 2, 4, ... ranks could run `lanes` lanes, as text. */
+static void list_ranks(int64_t lanes, char *text, size_t size) {
+    size_t used = 0;
+    text[0] = '\0';
+    for (int64_t ranks = 1; ranks <= lanes && used < size; ranks *= 2)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", ranks > 1 ? ", " : "", (long long)ranks);
+}
+
+/* What config and grid mean together. */
+lt_status lt_run_divide_work(lt_run *run) {
+    const lt_config *config = &run->config;
+    const int64_t lanes = config->parallel.lanes, ranks = run->grid.data_ranks;
+    run->micro_batches = config->train.global_batch / config->train.micro_batch;
+    run->own_lanes = lanes / ranks;
+    run->own_batches = run->micro_batches / ranks;
+    run->first_batch = run->grid.data_rank * run->own_batches;
+    if (lanes % ranks != 0) {
+        char choices[128];
+        list_ranks(lanes, choices, sizeof choices);
+        return lt_fail(
+            LT_BAD_INPUT,
+            "%s: %lld data ranks cannot share parallel.lanes %lld (of %lld micro-batches) evenly; start %s "
+            "ranks, or choose train.global_batch and train.micro_batch with more lanes",
+            run->arguments.config_path, (long long)ranks, (long long)lanes, (long long)run->micro_batches,
+            choices);
+    }
+    return LT_OK;
+}
+
+static int log2_of(int64_t power_of_two) {
+    int log = 0;
+    while (power_of_two > 1) power_of_two /= 2, log++;
+    return log;
+}
+
+void lt_run_fill_model_options(lt_run *run) {
+    run->model_options = (lt_model_options){
+        .shape = lt_config_model_shape(&run->config),
+        .sequence_length = run->config.data.seq_len,
+        .micro_batch = run->config.train.micro_batch,
+        .training = true,
+        .gradient_buffers = 1 + log2_of(run->own_lanes),
+        .loss_slots = run->own_batches * run->config.train.micro_batch,
+    };
+}
+
+/* Bytes that the system can still give, or 0 where it does not say. */
+static double available_bytes(void) {
+    FILE *file = fopen("/proc/meminfo", "r");
+    if (file == NULL) return 0;
+    char line[128];
+    long long kib = 0;
+    while (fgets(line, sizeof line, file) != NULL && sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
+        kib = 0;
+    fclose(file);
+    return (double)kib * 1024;
+}
+
+/* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
+ * estimate does, the MLP's kept activations. */
+static double needed_bytes(const lt_run *run, const lt_model_options *options) {
+    const double kept = 8.0 * (double)options->micro_batch * (double)options->sequence_length *
+                        (double)options->shape.layers *
+                        (double)(options->shape.intermediate + options->shape.hidden);
+    if (kept > 0x1p56) return kept;
+    const lt_memory_plan plan = lt_model_plan(options, run->device);
+    return (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
+           (double)plan.activations + (double)plan.scratch;
+}
+
+/* Halves `*size`, which is a field of `options`, until the model fits; false if one is still too many. */
+static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t *size, double available) {
+    while (needed_bytes(run, options) > available) {
+        if (*size <= 1) return false;
+        *size /= 2;
+    }
+    return true;
+}
+
+/* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
+ * fewer layers too. */
+lt_status lt_run_check_memory(const lt_run *run) {
+    const double available = available_bytes() / run->grid.local_ranks;
+    const double needed = needed_bytes(run, &run->model_options);
+    if (available == 0 || needed <= available) return LT_OK;
+    lt_model_options less = run->model_options;
+    char advice[160] = "choose a smaller model or fewer ranks a host";
+    if (fits_with_less(run, &less, &less.micro_batch, available))
+        snprintf(advice, sizeof advice, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
+    else if (fits_with_less(run, &less, &less.sequence_length, available))
+        snprintf(advice, sizeof advice, "train.micro_batch: 1 with data.seq_len: %lld would fit",
+                 (long long)less.sequence_length);
+    else if (less.sequence_length = run->model_options.sequence_length,
+             fits_with_less(run, &less, &less.shape.layers, available))
+        snprintf(advice, sizeof advice, "train.micro_batch: 1 with model.num_layers: %lld would fit",
+                 (long long)less.shape.layers);
+    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free; %s",
+                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, advice);
+}
+
+/* Bytes of one checkpoint and some metrics. */
+int64_t lt_run_checkpoint_bytes(const lt_run *run) {
+    const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
+    return (int64_t)(plan.parameters + plan.optimizer) + (1 << 20);
+}
+
+/* Everything that a step works in, sized once. */
+lt_status lt_run_allocate(lt_run *run) {
+    const lt_model_options *options = &run->model_options;
+    const int64_t scratch = lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements);
+    const int64_t layers = options->shape.layers, statistics = layers * options->shape.heads * LT_STATISTICS;
+    const int64_t evaluated = run->config.train.eval_batches * run->config.train.global_batch;
+    const int64_t batch = 3 * options->micro_batch * options->sequence_length; /* inputs, targets, starts */
+    run->reduce_scratch = malloc(sizeof(float) * (size_t)(scratch + 1));
+    run->step_workspace = malloc(sizeof(double) * (size_t)lt_step_workspace(run->model, options->loss_slots));
+    run->evaluation_sums = malloc(sizeof(double) * (size_t)(evaluated + 1));
+    run->evaluation_memory = malloc(sizeof(int32_t) * (size_t)batch);
+    run->evaluation_sample = malloc(sizeof(int32_t) * (size_t)(options->sequence_length + 1));
+    run->diagnostic_memory = malloc(sizeof(int32_t) * (size_t)batch);
+    run->statistics = malloc(sizeof(double) * (size_t)statistics);
+    run->layer_means = malloc(sizeof(double) * (size_t)(4 * layers));
+    if (run->reduce_scratch == NULL || run->step_workspace == NULL || run->evaluation_sums == NULL ||
+        run->evaluation_memory == NULL || run->evaluation_sample == NULL || run->diagnostic_memory == NULL ||
+        run->statistics == NULL || run->layer_means == NULL)
+        return lt_fail(LT_IO, "no memory for the buffers of a training step");
+    return LT_OK;
+}
