@@ -36,13 +36,15 @@ static void describe_work(const lt_run *run) {
                 (long long)config->data.seq_len, (long long)config->train.global_batch,
                 (long long)(config->train.global_batch * config->data.seq_len),
                 (double)lt_dataset_samples(run->dataset) / (double)config->train.global_batch);
-    for (int i = 0; i < run->validation_sets; i++)
+    const int64_t evaluated = config->train.eval_batches * config->train.global_batch;
+    for (int i = 0; i < run->validation_sets; i++) {
+        const int64_t samples = lt_dataset_samples(run->validation[i].dataset);
         lt_log_info("validation %s%s%lld samples, the first %lld of them every %lld steps",
                     run->validation[i].name == NULL ? "" : run->validation[i].name,
-                    run->validation[i].name == NULL ? "" : ": ",
-                    (long long)lt_dataset_samples(run->validation[i].dataset),
-                    (long long)(config->train.eval_batches * config->train.global_batch),
+                    run->validation[i].name == NULL ? "" : ": ", (long long)samples,
+                    (long long)(samples < evaluated ? samples : evaluated),
                     (long long)config->train.eval_every);
+    }
     lt_log_info("steps      %lld of micro-batches of %lld: %lld a step in %lld lanes, %lld a rank",
                 (long long)config->train.steps, (long long)config->train.micro_batch,
                 (long long)run->micro_batches, (long long)config->parallel.lanes,
@@ -56,15 +58,19 @@ static void describe_memory(const lt_run *run) {
     const double exchange =
         4 * (double)lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements);
     const double total = (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
-                         (double)plan.activations + (double)plan.scratch + exchange + batches;
+                         (double)plan.activations + (double)plan.scratch + exchange + batches +
+                         (double)run->snapshot_bytes;
+    char snapshot[48] = "";
+    if (run->snapshot_bytes > 0)
+        snprintf(snapshot, sizeof snapshot, ", checkpoint's copy %.1f", mib((double)run->snapshot_bytes));
     lt_log_info("memory     %.1f MiB a rank: parameters %.1f, optimizer %.1f, gradients %.1f (%d buffer%s "
                 "for %lld lane%s), "
-                "activations %.1f, scratch %.1f, communication %.1f, batches %.1f",
+                "activations %.1f, scratch %.1f, communication %.1f, batches %.1f%s",
                 mib(total), mib((double)plan.parameters), mib((double)plan.optimizer),
                 mib((double)plan.gradients), run->model_options.gradient_buffers,
                 run->model_options.gradient_buffers == 1 ? "" : "s", (long long)run->own_lanes,
                 run->own_lanes == 1 ? "" : "s", mib((double)plan.activations), mib((double)plan.scratch),
-                mib(exchange), mib(batches));
+                mib(exchange), mib(batches), snapshot);
 }
 
 lt_status lt_run_banner(lt_run *run) {

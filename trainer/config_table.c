@@ -156,8 +156,8 @@ const lt_config_key lt_config_keys[] = {
     KEY(checkpoint.keep, INTEGER, "3", FREE, "newest checkpoints that stay; 0: all", RANGE(0, MAX_STEPS)),
     KEY(checkpoint.keep_every, INTEGER, "0", FREE,
         "checkpoints of multiples of this step stay as well; 0: off", UNIT("steps"), RANGE(0, MAX_STEPS)),
-    KEY(checkpoint.async, BOOLEAN, "false", FREE, "train on while a checkpoint is written",
-        TO_COME("background checkpoints", "false")),
+    KEY(checkpoint.async, BOOLEAN, "false", FREE, "train on while a checkpoint is written from a copy",
+        PLAIN),
 
     KEY(log.dir, STRING, FOLLOWS("checkpoint.dir"), FREE, "folder of metrics.jsonl", PLAIN),
     KEY(log.every, INTEGER, "10", FREE, "write a line of metrics", UNIT("steps"), RANGE(1, MAX_STEPS)),

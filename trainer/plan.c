@@ -1,6 +1,9 @@
 #include "trainer/setup.h"
 
+#include "checkpoints/save.h"
+
 #include <stdlib.h>
+#include <string.h>
 
 /* Which of 1, 2, 4, ... ranks could run `lanes` lanes, as text. */
 static void list_ranks(int64_t lanes, char *text, size_t size) {
@@ -60,6 +63,12 @@ static double available_bytes(void) {
     return (double)kib * 1024;
 }
 
+/* About what the copy of this rank's share of a checkpoint takes. */
+static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
+    if (!run->config.checkpoint.async) return 0;
+    return ((double)plan->parameters + (double)plan->optimizer) / run->grid.ranks;
+}
+
 /* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
  * estimate does, the MLP's kept activations. */
 static double needed_bytes(const lt_run *run, const lt_model_options *options) {
@@ -69,7 +78,7 @@ static double needed_bytes(const lt_run *run, const lt_model_options *options) {
     if (kept > 0x1p56) return kept;
     const lt_memory_plan plan = lt_model_plan(options, run->device);
     return (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
-           (double)plan.activations + (double)plan.scratch;
+           (double)plan.activations + (double)plan.scratch + snapshot_bytes(run, &plan);
 }
 
 /* Halves `*size`, which is a field of `options`, until the model fits; false if one is still too many. */
@@ -123,9 +132,16 @@ lt_status lt_run_allocate(lt_run *run) {
     run->diagnostic_memory = malloc(sizeof(int32_t) * (size_t)batch);
     run->statistics = malloc(sizeof(double) * (size_t)statistics);
     run->layer_means = malloc(sizeof(double) * (size_t)(4 * layers));
+    if (run->config.checkpoint.async) {
+        run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, lt_model_registry(run->model));
+        run->snapshot = malloc(run->snapshot_bytes + 1);
+    }
     if (run->reduce_scratch == NULL || run->step_workspace == NULL || run->evaluation_sums == NULL ||
         run->evaluation_memory == NULL || run->evaluation_sample == NULL || run->diagnostic_memory == NULL ||
-        run->statistics == NULL || run->layer_means == NULL)
+        run->statistics == NULL || run->layer_means == NULL ||
+        (run->config.checkpoint.async && run->snapshot == NULL))
         return lt_fail(LT_IO, "no memory for the buffers of a training step");
+    if (run->snapshot != NULL)
+        memset(run->snapshot, 0, run->snapshot_bytes); /* no save is slowed by fresh pages */
     return LT_OK;
 }

@@ -54,6 +54,7 @@ typedef struct lt_run {
     bool error_shared;            /* the last error is known to all ranks */
     lt_metrics *metrics;          /* rank 0; else NULL */
 
+    size_t snapshot_bytes;
     void *snapshot;            /* checkpoint.async: this rank's share of a checkpoint; else NULL */
     lt_background *background; /* the save that is under way; NULL: none (trainer/background.h) */
 

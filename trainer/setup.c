@@ -198,6 +198,7 @@ void lt_run_close(lt_run *run) {
     free(run->diagnostic_memory);
     free(run->statistics);
     free(run->layer_means);
+    free(run->snapshot);
     free(run->config_text);
     lt_config_free(&run->config);
 }
