@@ -16,7 +16,7 @@ stopped_rank() {
   processes="$(rank_pid 0) $(rank_pid 1)"
   kill -STOP "$(rank_pid "$1")"
   ends 74
-  expect_error "rank $2 on host .* has not moved for [0-9]+ s in phase \"[a-z ]+\" of step [0-9]+ \(train.stall_timeout_s is 4\)"
+  expect_error "rank $2 on host .* has not moved for [0-9]+ s in phase \"[a-z -]+\" of step [0-9]+ \(train.stall_timeout_s is 4\)"
   # shellcheck disable=SC2086 # words
   await_gone $processes
 }

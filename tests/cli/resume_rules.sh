@@ -166,7 +166,10 @@ test_resume_none_spares_metrics() {
 }
 
 # refused_file FILE PATTERN...: --resume FILE is refused, and nothing in the folder changes.
-refused_file() { refused "${@:2}" -- train "${count:-1}" train.steps=6 --resume "$1"; }
+refused_file() {
+  local count
+  for count in 1 2; do try_apart refused "${@:2}" -- train $count train.steps=6 --resume "$1"; done
+}
 
 test_a_bad_file_by_name() {
   write_run checkpoint.every=1 checkpoint.keep=0
@@ -174,27 +177,33 @@ test_a_bad_file_by_name() {
   cp out/step_00000003.h5 bad/flipped.h5
   flip_byte bad/flipped.h5 $(($(stat -c %s bad/flipped.h5) / 2))
   head -c 5000 out/step_00000003.h5 >bad/short.h5
-  try_apart refused_file bad/missing.h5 'bad/missing.h5: .*No such file'
-  count=2 try_apart refused_file bad/flipped.h5 'bad/flipped.h5: .*checksum'
-  try_apart refused_file bad/short.h5 'bad/short.h5: .*(truncated|damaged)'
-  try_apart refused_file text.txt 'text.txt: not an HDF5 file'
-  try_apart refused_file bad 'bad: not a file'
-  try_apart refused_file '' '--resume needs a value'
+  refused_file bad/missing.h5 'bad/missing.h5: .*No such file'
+  refused_file bad/flipped.h5 'bad/flipped.h5: .*checksum'
+  refused_file bad/short.h5 'bad/short.h5: .*(truncated|damaged)'
+  refused_file text.txt 'text.txt: not an HDF5 file'
+  refused_file bad 'bad: not a file'
+  refused_file '' '--resume needs a value'
   all_held
 }
 
-# Weights only: step 0, moments of zero; the schedule, the data and the length are the new run's.
-test_init_from() {
-  write_run
-  expect 0 train 2 checkpoint.dir=new train.steps=0 --init-from out/step_00000004.h5
+# initialised RANKS: weights only: step 0, moments of zero; the schedule, the data and the length are the new run's.
+initialised() {
+  expect 0 train "$1" checkpoint.dir=new train.steps=0 --init-from out/step_00000004.h5
   expect_checkpoints new 0
   h5diff out/step_00000004.h5 new/step_00000000.h5 /params /params >h5diff.out 2>&1 || fail "other weights: $(head -1 h5diff.out)"
   h5dump -d /optimizer/v/model.norm.weight new/step_00000000.h5 | grep -q '(0): 0, 0, 0' || fail "moments are not 0"
-  expect 0 train 2 checkpoint.dir=longer data.seq_len=48 data.train=other.txt optimizer.lr=1e-3 --init-from out/step_00000004.h5
+  expect 0 train "$1" checkpoint.dir=longer data.seq_len=48 data.train=other.txt optimizer.lr=1e-3 --init-from out/step_00000004.h5
   expect_line stderr '^weights +from out/step_00000004.h5'
   expect_steps longer 1 12
   expect 0 train 1 checkpoint.dir=plain data.seq_len=48 data.train=other.txt optimizer.lr=1e-3
   [ "$(head -c 60 longer/metrics.jsonl)" != "$(head -c 60 plain/metrics.jsonl)" ] || fail "the weights were not taken"
+}
+
+test_init_from() {
+  write_run
+  try_apart initialised 1
+  try_apart initialised 2
+  all_held
 }
 
 # A script that is started again with its --init-from goes on with its own run.
@@ -211,12 +220,15 @@ test_init_from_in_a_folder_with_a_run_goes_on() {
 test_init_from_what_cannot_be() {
   write_run
   head -c 5000 out/step_00000004.h5 >short.h5
-  try_apart refused 'lm_head.weight|model.*weight' '(shape|\[)' -- train 2 checkpoint.dir=out2 model.intermediate_size=52 --init-from out/step_00000004.h5
-  try_apart refused 'short.h5' -- train 2 checkpoint.dir=out2 --init-from short.h5
-  try_apart refused 'missing.h5: .*No such file' -- train 2 checkpoint.dir=out2 --init-from missing.h5
-  try_apart refused '--init-from starts a new run' -- train 2 --init-from out/step_00000004.h5 --resume out/step_00000004.h5
-  # With --overwrite the run that is there goes only when its successor can start.
-  try_apart refused 'short.h5' -- train 2 --init-from short.h5 --resume none --overwrite
+  local count
+  for count in 1 2; do
+    try_apart refused 'lm_head.weight|model.*weight' '(shape|\[)' -- train $count checkpoint.dir=out2 model.intermediate_size=52 --init-from out/step_00000004.h5
+    try_apart refused 'short.h5' -- train $count checkpoint.dir=out2 --init-from short.h5
+    try_apart refused 'missing.h5: .*No such file' -- train $count checkpoint.dir=out2 --init-from missing.h5
+    try_apart refused '--init-from starts a new run' -- train $count --init-from out/step_00000004.h5 --resume out/step_00000004.h5
+    # With --overwrite the run that is there goes only when its successor can start.
+    try_apart refused 'short.h5' -- train $count --init-from short.h5 --resume none --overwrite
+  done
   all_held
 }
 
