@@ -2,6 +2,7 @@
 
 #include "checkpoints/stored.h"
 #include "checkpoints/system.h"
+#include "comm/watchdog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,6 +98,7 @@ static lt_status check_unexpected(const char *path, const lt_stored *stored, boo
 
 static lt_status open_reader(const char *path, const lt_stored *stored, lt_stored_reader *reader) {
     reader->path = path;
+    lt_watchdog_file(path);
     reader->buffer = malloc(lt_stored_buffer_bytes(stored));
     if (!reader->buffer)
         return lt_fail(LT_IO, "%s: no memory for a chunk of %zu bytes", path, lt_stored_buffer_bytes(stored));
@@ -105,6 +107,7 @@ static lt_status open_reader(const char *path, const lt_stored *stored, lt_store
 }
 
 static void close_reader(lt_stored_reader *reader) {
+    lt_watchdog_file(NULL);
     if (reader->file >= 0) close(reader->file);
     free(reader->buffer);
 }

@@ -198,6 +198,7 @@ done:
 
 lt_status lt_save_write(lt_save *s) {
     s->written_from = s->written_to = 0;
+    lt_watchdog_file(s->partial);
     s->file = open(s->partial, O_WRONLY | O_CLOEXEC);
     lt_status status = s->file < 0 ? lt_system_failure("open", s->partial) : LT_OK;
     status = for_each_chunk(s, status, s->snapshot != NULL ? store_from_snapshot : fetch_and_store);
@@ -221,6 +222,7 @@ lt_status lt_save_publish(lt_save *s) {
 /* Before the rename this removes the partial file, after it there is none. */
 void lt_save_end(lt_save *s) {
     if (s == NULL) return;
+    lt_watchdog_file(NULL);
     if (s->grid->rank == 0 && s->partial[0] != '\0') unlink(s->partial);
     free(s->buffer);
     free(s->addresses);

@@ -1,6 +1,7 @@
 #include "data/files.h"
 
 #include "comm/interrupt.h"
+#include "comm/watchdog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -154,6 +155,7 @@ static lt_status open_failure(int error) {
 
 static lt_status look_at(lt_files *files, int64_t file) {
     const char *path = files->source.path[file];
+    lt_watchdog_file(path);
     int slot_index;
     int descriptor = acquire(files, file, &slot_index);
     if (descriptor < 0)

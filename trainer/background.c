@@ -140,6 +140,8 @@ lt_status lt_background_advance(lt_run *run) {
 
 lt_status lt_background_finish(lt_run *run) {
     const struct timespec moment = {.tv_nsec = 5000000};
+    if (run->background == NULL) return LT_OK;
+    lt_run_grant_transfer(run);
     while (run->background != NULL) {
         int64_t written = -1;
         while (lt_background_busy(run)) {
@@ -151,5 +153,6 @@ lt_status lt_background_finish(lt_run *run) {
         }
         LT_CHECK(lt_background_advance(run));
     }
+    lt_watchdog_grant(0);
     return LT_OK;
 }

@@ -32,7 +32,9 @@ static void print_help(void) {
 static lt_status train(lt_run *run, int argc, char **argv) {
     LT_CHECK(lt_run_share(run, lt_train_parse(argc, argv, &run->arguments)));
     LT_CHECK(lt_run_share(run, lt_signals_install()));
-    LT_CHECK(lt_run_open(run));
+    const lt_status opened = lt_run_open(run);
+    if (opened == LT_STOPPED) lt_log_info("%s", lt_error_message());
+    LT_CHECK(opened);
     LT_CHECK(lt_run_banner(run));
     LT_CHECK(lt_train(run));
     lt_log_info("done: step %lld, %lld tokens", (long long)run->step, (long long)run->tokens);

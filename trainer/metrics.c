@@ -15,8 +15,9 @@
 struct lt_metrics {
     int file;
     char *path;
-    off_t size; /* after the last whole line */
-    char *line; /* what is being written; grows to the longest line and stays */
+    off_t size;          /* after the last whole line */
+    int64_t validations; /* lines of the step that the run goes on from */
+    char *line;          /* what is being written; grows to the longest line and stays */
     size_t used, capacity;
     bool failed; /* no memory for the line */
 };
@@ -26,8 +27,8 @@ lt_status lt_metrics_open(const char *directory, int64_t last_step, lt_metrics *
     *metrics = NULL;
     if (opened == NULL) return lt_fail(LT_IO, "out of memory while opening the metrics in %s", directory);
     opened->file = -1;
-    lt_status status =
-        lt_metrics_file_open(directory, last_step, &opened->path, &opened->file, &opened->size);
+    lt_status status = lt_metrics_file_open(directory, last_step, &opened->path, &opened->file, &opened->size,
+                                            &opened->validations);
     if (status != LT_OK) {
         lt_metrics_close(opened);
         return status;
@@ -42,6 +43,10 @@ void lt_metrics_close(lt_metrics *metrics) {
     free(metrics->path);
     free(metrics->line);
     free(metrics);
+}
+
+int64_t lt_metrics_validations(const lt_metrics *metrics) {
+    return metrics->validations;
 }
 
 lt_status lt_metrics_sync(lt_metrics *metrics) {

@@ -38,6 +38,9 @@ typedef struct lt_metrics lt_metrics;
  * it cannot be written, or the file is none; LT_IO: it cannot be read or written aside. */
 lt_status lt_metrics_open(const char *directory, int64_t last_step, lt_metrics **metrics);
 
+/* The lines of validation losses of `last_step` that the file holds from before. */
+int64_t lt_metrics_validations(const lt_metrics *metrics);
+
 /* Whether DIRECTORY/metrics.jsonl is a regular file or absent; changes nothing. LT_BAD_INPUT. */
 lt_status lt_metrics_check(const char *directory);
 

@@ -19,15 +19,17 @@ typedef struct line_counts {
     int64_t kept, dropped;
     int64_t unreadable;       /* of those kept */
     int64_t first_unreadable; /* its number, from 1 */
+    int64_t validations;      /* lines of validation losses of the last step */
     bool completed;           /* the last line only missed its newline */
 } line_counts;
 
-/* Whether the line is an object with a step. */
-static bool read_step(const char *line, size_t length, int64_t *step) {
+/* Whether the line is an object with a step; and whether it is of a validation. */
+static bool read_step(const char *line, size_t length, int64_t *step, bool *validation) {
     json_t *object = json_loadb(line, length, 0, NULL);
     json_t *value = json_object_get(object, "step"); /* NULL for anything but an object */
     bool is_step = json_is_integer(value);
     if (is_step) *step = json_integer_value(value);
+    *validation = json_object_get(object, "val_loss") != NULL;
     json_decref(object);
     return is_step;
 }
@@ -50,7 +52,8 @@ static lt_status filter_lines(FILE *in, FILE *out, const char *path, int64_t las
             held = NULL;
         }
         int64_t step;
-        if (!read_step(line, length, &step)) {
+        bool validation;
+        if (!read_step(line, length, &step, &validation)) {
             held = line;
             held_length = length;
             line = NULL;
@@ -59,6 +62,7 @@ static lt_status filter_lines(FILE *in, FILE *out, const char *path, int64_t las
             counts->dropped++;
         } else {
             counts->kept++;
+            counts->validations += validation && step == last_step;
             counts->completed = line[length - 1] != '\n';
             failed = failed || fwrite(line, 1, length, out) != length;
             if (counts->completed) failed = failed || fputc('\n', out) == EOF;
@@ -92,7 +96,8 @@ static lt_status sync_folder(const char *directory) {
 }
 
 /* Writes what stays of `in` aside and, if that is less than all, puts it in the place of `path`. */
-static lt_status cut_back(FILE *in, const char *directory, const char *path, int64_t last_step) {
+static lt_status cut_back(FILE *in, const char *directory, const char *path, int64_t last_step,
+                          int64_t *validations) {
     line_counts counts = {0};
     char *aside = NULL;
     FILE *out = NULL;
@@ -104,6 +109,7 @@ static lt_status cut_back(FILE *in, const char *directory, const char *path, int
         goto done;
     }
     LT_CHECK_DONE(status, filter_lines(in, out, path, last_step, &counts));
+    *validations = counts.validations;
     bool written = fflush(out) == 0 && fsync(fileno(out)) == 0;
     written = fclose(out) == 0 && written;
     out = NULL;
@@ -152,22 +158,24 @@ lt_status lt_metrics_check(const char *directory) {
 }
 
 /* Cuts the file at `path` back, if there is one. */
-static lt_status cut_back_existing(const char *directory, const char *path, int64_t last_step) {
+static lt_status cut_back_existing(const char *directory, const char *path, int64_t last_step,
+                                   int64_t *validations) {
     off_t bytes;
+    *validations = 0;
     LT_CHECK(look_at(path, &bytes));
     if (last_step == 0 || bytes == 0) return LT_OK; /* emptied when it is opened */
     FILE *in = fopen(path, "re");
     if (in == NULL) return lt_fail(LT_BAD_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    lt_status status = cut_back(in, directory, path, last_step);
+    lt_status status = cut_back(in, directory, path, last_step, validations);
     fclose(in);
     return status;
 }
 
-lt_status lt_metrics_file_open(const char *directory, int64_t last_step, char **path, int *file,
-                               off_t *size) {
+lt_status lt_metrics_file_open(const char *directory, int64_t last_step, char **path, int *file, off_t *size,
+                               int64_t *validations) {
     struct stat info;
     LT_CHECK(join(directory, "/", "metrics.jsonl", path));
-    LT_CHECK(cut_back_existing(directory, *path, last_step));
+    LT_CHECK(cut_back_existing(directory, *path, last_step, validations));
     *file = open(*path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (last_step == 0 ? O_TRUNC : 0), 0666);
     if (*file < 0) return lt_fail(LT_BAD_INPUT, "%s: cannot be written: %s", *path, strerror(errno));
     if (fstat(*file, &info) != 0) return lt_fail(LT_IO, "%s: cannot be read: %s", *path, strerror(errno));

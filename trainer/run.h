@@ -51,6 +51,7 @@ typedef struct lt_run {
     bool folder_locked;           /* rank 0 */
     size_t made_log, made_folder; /* of log.dir, checkpoint.dir: for lt_folder_unmake(); rank 0 */
     bool opened;                  /* lt_run_open() succeeded */
+    bool owes_validation;         /* of `step`: the run before was stopped in it */
     bool error_shared;            /* the last error is known to all ranks */
     lt_metrics *metrics;          /* rank 0; else NULL */
 
@@ -80,6 +81,10 @@ lt_status lt_run_banner(lt_run *run);
 /* Lays checkpoints out, for lt_run_save(). Local, rank 0; before the model takes its memory. */
 lt_status lt_run_plan_saves(lt_run *run);
 
+/* Grants the watchdog's patience (beyond train.stall_timeout_s) for reading or writing a checkpoint, a slow
+ * disk's 20 MB/s assumed. lt_watchdog_grant(0) ends it. Local. */
+void lt_run_grant_transfer(const lt_run *run);
+
 /* Writes the checkpoint of run->step, after one that is under way: metrics first, then the file, then old
  * ones go. A failure is tried once more. */
 lt_status lt_run_save(lt_run *run);
@@ -89,8 +94,13 @@ lt_status lt_run_save(lt_run *run);
 void lt_run_header(const lt_run *run, lt_checkpoint_header *header);
 lt_tensor_access lt_run_tensors(const lt_run *run);
 
-/* Mean loss over each validation set, to log and metrics. */
-lt_status lt_run_validate(lt_run *run);
+/* Whether step `step` is followed by a validation. Local. */
+bool lt_run_validation_is_due(const lt_run *run, int64_t step);
+
+/* Mean loss over each validation set, to log and metrics. Where some rank's `wants_to_stop(context)` becomes
+ * true it is left in the middle: nothing is written and `stopped` is true on all ranks; the run that goes on
+ * from the checkpoint of this step finds that it owes the validation. */
+lt_status lt_run_validate(lt_run *run, bool (*wants_to_stop)(void *context), void *context, bool *stopped);
 
 /* Means over layers and heads of the attention statistics of run->diagnostic_tokens with the present weights.
  * Arrays of `diagnostics` live until the next call. Local, rank 0. */

@@ -3,6 +3,7 @@
 #include "checkpoints/folder.h"
 #include "comm/log.h"
 #include "comm/watchdog.h"
+#include "trainer/setup.h"
 
 static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                             int64_t count, float *values) {
@@ -47,9 +48,14 @@ static lt_status save_once(lt_run *run) {
     return lt_run_share(run, status);
 }
 
+void lt_run_grant_transfer(const lt_run *run) {
+    lt_watchdog_grant((double)lt_run_checkpoint_bytes(run) / 20e6);
+}
+
 lt_status lt_run_save(lt_run *run) {
     LT_CHECK(lt_background_finish(run));
     const double begin = lt_now_s();
+    lt_run_grant_transfer(run);
     lt_watchdog_tick("saving a checkpoint", run->step);
     lt_status status = save_once(run);
     if (status != LT_OK) {
@@ -57,6 +63,7 @@ lt_status lt_run_save(lt_run *run) {
         lt_watchdog_tick("saving a checkpoint again", run->step);
         LT_CHECK(save_once(run));
     }
+    lt_watchdog_grant(0);
     char path[PATH_MAX];
     lt_run_checkpoint_path(run, run->step, path, sizeof path);
     lt_log_info("saved %s in %.2f s", path, lt_now_s() - begin);

@@ -164,6 +164,7 @@ lt_status lt_run_open(lt_run *run) {
     lt_run_fill_model_options(run);
     LT_CHECK(lt_run_share(run, lt_run_check_memory(run)));
     lt_watchdog_tick("choosing a checkpoint", 0);
+    lt_run_grant_transfer(run);
     LT_CHECK(lt_run_share(run, first ? lt_run_take_folder(run) : LT_OK));
     LT_CHECK(share_config(run));
     LT_CHECK(share_position(run));
@@ -173,6 +174,10 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, first ? lt_run_plan_saves(run) : LT_OK));
     run->peak_gflops = lt_cpu_device_measure_gflops(run->device);
     LT_CHECK(lt_run_share(run, make_model(run)));
+    if (first)
+        run->owes_validation = lt_run_validation_is_due(run, run->step) &&
+                               lt_metrics_validations(run->metrics) < run->validation_sets;
+    LT_CHECK(lt_grid_broadcast(&run->grid, &run->owes_validation, sizeof run->owes_validation, 0));
     run->opened = true;
     return LT_OK;
 }

@@ -287,16 +287,25 @@ static void note_spike(training *t, const lt_step_result *result) {
             t->options.update.learning_rate);
 }
 
+static bool wants_to_stop(void *context) {
+    return own_request(context) >= LT_REQUEST_STOP;
+}
+
+static lt_status validate(training *t, bool *leaving) {
+    LT_CHECK(save_and_fail(t->run, lt_run_validate(t->run, wants_to_stop, t, leaving)));
+    if (*leaving) t->agreed = LT_REQUEST_STOP;
+    lt_interval_begin(&t->interval);
+    return LT_OK;
+}
+
 /* After an update: report, validate, save. */
-static lt_status follow_up(training *t, const lt_step_result *result) {
+static lt_status follow_up(training *t, const lt_step_result *result, bool *leaving) {
     lt_run *run = t->run;
     const lt_config *config = &run->config;
     const bool last = run->step == config->train.steps;
     LT_CHECK(save_and_fail(run, report(t, result)));
-    if (config->train.eval_every > 0 && (run->step % config->train.eval_every == 0 || last)) {
-        LT_CHECK(save_and_fail(run, lt_run_validate(run)));
-        lt_interval_begin(&t->interval);
-    }
+    if (lt_run_validation_is_due(run, run->step)) LT_CHECK(validate(t, leaving));
+    if (*leaving) return LT_OK;
     if (t->all_idle) LT_CHECK(lt_background_advance(run));
     const bool asked = t->agreed == LT_REQUEST_SAVE;
     if (asked) t->agreed = t->own = LT_REQUEST_NONE;
@@ -322,11 +331,12 @@ static lt_status train_step(training *t, bool *leaving) {
         t->skips = 0;
         note_spike(t, &result);
     }
+    lt_watchdog_grant(0);
     run->step++;
     run->samples += run->config.train.global_batch;
     run->tokens += run->config.train.global_batch * run->config.data.seq_len;
     t->interval.steps++;
-    return follow_up(t, &result);
+    return follow_up(t, &result, leaving);
 }
 
 /* A save under way is worth finishing where all ranks know why the run ends. */
@@ -374,8 +384,11 @@ lt_status lt_train(lt_run *run) {
                                .should_drop = should_drop,
                                .reduce_gradients = reduce_gradients,
                                .reduce_loss = reduce_loss};
+    bool leaving = false;
+    if (run->owes_validation) LT_CHECK(validate(&t, &leaving));
     if (run->first_step > config->train.steps) {
         if (run->resumed_from[0] == '\0') return lt_run_save(run); /* train.steps: 0 */
+        if (leaving) return LT_STOPPED;
         lt_log_info("nothing to do: %s is of step %lld and train.steps is %lld", run->resumed_from,
                     (long long)run->step, (long long)config->train.steps);
         return LT_OK;
@@ -383,7 +396,7 @@ lt_status lt_train(lt_run *run) {
     LT_CHECK(lt_interval_open(&t.interval, &run->grid));
     lt_log_info("start      first step began %.2f s after the process", process_age_s());
     lt_interval_begin(&t.interval);
-    bool leaving = false;
+    lt_watchdog_grant(config->train.stall_timeout_s); /* the first step touches all memory */
     lt_status status = LT_OK;
     while (status == LT_OK && run->step < config->train.steps && !leaving) status = train_step(&t, &leaving);
     if (t.on_terminal) lt_log_progress(NULL);

@@ -27,27 +27,61 @@ static lt_status read_rows(const lt_run *run, const lt_dataset *dataset, int64_t
     return LT_OK;
 }
 
-/* The loss sums of this rank's micro-batches, each at its sample's place in `sums`. Micro-batches are the
- * same whatever the number of ranks, so a sample's bits are too. */
-static lt_status evaluate_own(lt_run *run, const lt_dataset *dataset, int64_t samples, double *sums) {
-    const int64_t micro_batch = run->config.train.micro_batch;
-    for (int64_t batch = run->grid.data_rank; batch * micro_batch < samples; batch += run->grid.data_ranks) {
-        const int64_t first = batch * micro_batch;
-        const int64_t rows = samples - first < micro_batch ? samples - first : micro_batch;
-        lt_tokens tokens;
-        lt_watchdog_tick("validation", run->step);
-        LT_CHECK(read_rows(run, dataset, first, rows, run->evaluation_memory, &tokens));
-        LT_CHECK(lt_model_evaluate(run->model, &tokens, sums + first));
-    }
+/* What a validation asks at every micro-batch. */
+typedef struct patience {
+    bool (*wants_to_stop)(void *context);
+    void *context;
+    bool stopped; /* agreed by all ranks */
+} patience;
+
+/* Begins an agreement on whether to stop, or ends it. */
+static lt_status ask(lt_run *run, patience *p, bool begin) {
+    if (begin) return lt_grid_agree_begin(&run->grid, p->wants_to_stop(p->context) ? 1 : 0);
+    lt_verdict verdict;
+    LT_CHECK(lt_grid_agree_end(&run->grid, &verdict));
+    p->stopped = verdict.code != 0;
     return LT_OK;
 }
 
-static lt_status evaluate(lt_run *run, const lt_validation_set *set, double *loss) {
+/* The loss sums of one micro-batch, each at its sample's place in `sums`. Micro-batches are the same whatever
+ * the number of ranks, so a sample's bits are too. */
+static lt_status evaluate_batch(lt_run *run, const lt_dataset *dataset, int64_t batch, int64_t samples,
+                                double *sums) {
+    const int64_t micro_batch = run->config.train.micro_batch, first = batch * micro_batch;
+    const int64_t rows = samples - first < micro_batch ? samples - first : micro_batch;
+    lt_tokens tokens;
+    if (rows <= 0) return LT_OK;
+    lt_watchdog_tick("validation", run->step);
+    LT_CHECK(read_rows(run, dataset, first, rows, run->evaluation_memory, &tokens));
+    return lt_model_evaluate(run->model, &tokens, sums + first);
+}
+
+/* Every rank goes through as many rounds; the answer to a question is heard a round later, so that nobody
+ * waits. */
+static lt_status evaluate_own(lt_run *run, const lt_dataset *dataset, int64_t samples, double *sums,
+                              patience *p) {
+    const int64_t at_once = run->config.train.micro_batch * run->grid.data_ranks;
+    lt_status status = LT_OK;
+    for (int64_t round = 0; round * at_once < samples && !p->stopped; round++) {
+        if (round > 0) LT_CHECK(ask(run, p, false));
+        LT_CHECK(ask(run, p, true));
+        if (status == LT_OK && !p->stopped)
+            status = evaluate_batch(run, dataset, round * run->grid.data_ranks + run->grid.data_rank, samples,
+                                    sums);
+    }
+    const bool stopped = p->stopped;
+    LT_CHECK(ask(run, p, false));
+    p->stopped = stopped; /* a wish that came after the last batch can wait */
+    return status;
+}
+
+static lt_status evaluate(lt_run *run, const lt_validation_set *set, patience *p, double *loss) {
     int64_t samples = run->config.train.eval_batches * run->config.train.global_batch;
     if (lt_dataset_samples(set->dataset) < samples) samples = lt_dataset_samples(set->dataset);
     double *sums = run->evaluation_sums;
     memset(sums, 0, sizeof(double) * (size_t)samples);
-    LT_CHECK(lt_run_share(run, evaluate_own(run, set->dataset, samples, sums)));
+    LT_CHECK(lt_run_share(run, evaluate_own(run, set->dataset, samples, sums, p)));
+    if (p->stopped) return LT_OK;
     LT_CHECK(lt_grid_sum_disjoint(&run->grid, sums, samples));
     double total = 0;
     for (int64_t sample = 0; sample < samples; sample++) total += sums[sample];
@@ -55,16 +89,27 @@ static lt_status evaluate(lt_run *run, const lt_validation_set *set, double *los
     return LT_OK;
 }
 
-lt_status lt_run_validate(lt_run *run) {
+static lt_status write_losses(lt_run *run, const double *losses) {
     for (int i = 0; i < run->validation_sets; i++) {
-        const lt_validation_set *set = &run->validation[i];
-        double loss;
-        LT_CHECK(evaluate(run, set, &loss));
-        lt_log_info("step %lld: validation%s%s loss %.4f", (long long)run->step, set->name == NULL ? "" : " ",
-                    set->name == NULL ? "" : set->name, loss);
-        LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK
-                                                        : lt_metrics_write_validation(run->metrics, run->step,
-                                                                                      set->name, loss)));
+        const char *name = run->validation[i].name;
+        lt_log_info("step %lld: validation%s%s loss %.4f", (long long)run->step, name == NULL ? "" : " ",
+                    name == NULL ? "" : name, losses[i]);
+        if (run->metrics != NULL)
+            LT_CHECK(lt_metrics_write_validation(run->metrics, run->step, name, losses[i]));
     }
     return LT_OK;
+}
+
+bool lt_run_validation_is_due(const lt_run *run, int64_t step) {
+    const int64_t every = run->config.train.eval_every;
+    return every > 0 && step > 0 && (step % every == 0 || step == run->config.train.steps);
+}
+
+lt_status lt_run_validate(lt_run *run, bool (*wants_to_stop)(void *context), void *context, bool *stopped) {
+    double losses[LT_MAX_SOURCES];
+    patience p = {wants_to_stop, context, false};
+    for (int i = 0; i < run->validation_sets && !p.stopped; i++)
+        LT_CHECK(evaluate(run, &run->validation[i], &p, &losses[i]));
+    *stopped = p.stopped;
+    return p.stopped ? LT_OK : lt_run_share(run, write_losses(run, losses));
 }
