@@ -208,6 +208,7 @@ done:
 
 void lt_files_close(lt_files *files) {
     if (files == NULL) return;
+    lt_watchdog_file(NULL);
     for (int i = 0; i < LT_FILES_OPEN; i++)
         if (files->slots[i].descriptor >= 0) close(files->slots[i].descriptor);
     pthread_mutex_destroy(&files->mutex);
@@ -246,6 +247,7 @@ static bool still_there(const char *path, const entry *found) {
 
 lt_status lt_files_read(lt_files *files, int64_t file, int64_t offset, void *buffer, size_t count) {
     const char *path = files->source.path[file];
+    lt_watchdog_file(path);
     int slot_index;
     int descriptor = acquire(files, file, &slot_index);
     if (descriptor < 0)

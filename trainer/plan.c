@@ -1,6 +1,7 @@
 #include "trainer/setup.h"
 
 #include "checkpoints/save.h"
+#include "trainer/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,18 +52,6 @@ void lt_run_fill_model_options(lt_run *run) {
     };
 }
 
-/* Bytes that the system can still give, or 0 where it does not say. */
-static double available_bytes(void) {
-    FILE *file = fopen("/proc/meminfo", "r");
-    if (file == NULL) return 0;
-    char line[128];
-    long long kib = 0;
-    while (fgets(line, sizeof line, file) != NULL && sscanf(line, "MemAvailable: %lld kB", &kib) != 1)
-        kib = 0;
-    fclose(file);
-    return (double)kib * 1024;
-}
-
 /* About what the copy of this rank's share of a checkpoint takes. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
     if (!run->config.checkpoint.async) return 0;
@@ -93,7 +82,7 @@ static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t
 /* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
  * fewer layers too. */
 lt_status lt_run_check_memory(const lt_run *run) {
-    const double available = available_bytes() / run->grid.local_ranks;
+    const double available = lt_memory_available("") / run->grid.local_ranks;
     const double needed = needed_bytes(run, &run->model_options);
     if (available == 0 || needed <= available) return LT_OK;
     lt_model_options less = run->model_options;
