@@ -108,6 +108,69 @@ test_a_second_int_leaves_at_once() {
   if has_checkpoint; then fail "a checkpoint was saved"; fi
 }
 
+last_rank() { if [ "$1" -eq 1 ]; then echo "$started"; else rank_pid $(($1 - 1)); fi; } # ranks
+
+# stopped_while WHAT RANKS FILE: reads of FILE take long from the start; USR1 to the last rank ends the run before its first
+# step. Without the delay it goes on as if nothing had been.
+stopped_while() {
+  local before
+  load_faults FAULT_READ="$3" FAULT_DELAY=100 FAULT_WHEN=tiny.yaml FAULT_RANK=$(($2 - 1))
+  before=$(contents out)
+  start_train "$2" train.steps=12
+  await "reads of $3" test -e delayed
+  kill -USR1 "$(last_rank "$2")"
+  ends 75
+  expect_line stderr "^SIGUSR1 while $1: leaving before the first step"
+  unset LD_PRELOAD
+  [ "$before" = "$(contents out)" ] || fail "the folder is not what it was"
+  expect 0 train "$2" train.steps=12
+  same_tensors whole/step_00000012.h5 out/step_00000012.h5
+  same_metrics whole out
+}
+
+test_usr1_before_the_first_step() {
+  write_tiny_config
+  local i
+  mkdir shards
+  for i in $(seq 100 140); do write_text 300 >"shards/$i.txt"; done
+  sed -i 's/train: text.txt/train: shards/' tiny.yaml
+  expect 0 train 1 checkpoint.dir=whole
+  expect 0 train 1 train.steps=5 schedule.decay_steps=12
+  try_apart stopped_while 'looking at data files' 1 .txt
+  try_apart stopped_while 'looking at data files' 2 .txt
+  try_apart stopped_while 'reading (the structure of )?a checkpoint' 1 .h5
+  try_apart stopped_while 'reading (the structure of )?a checkpoint' 2 .h5
+  all_held
+}
+
+# stopped_in_validation RANKS WHOLE: the validation of step 6 is left at once, and the resumed run makes up for it.
+stopped_in_validation() {
+  load_faults FAULT_READ=held_out.txt FAULT_DELAY=200 FAULT_WHEN=out/metrics.jsonl
+  start_train "$1" "${validated[@]}"
+  await "a validation" test -e delayed
+  kill -USR1 "$(last_rank "$1")"
+  ends 75
+  unset LD_PRELOAD
+  expect_checkpoints out 6
+  ! grep -q val_loss out/metrics.jsonl || fail "a validation that was left has a line"
+  expect 0 train 1 "${validated[@]}"
+  same_metrics "$2" out
+}
+
+# In the midst of a run, and after its last step, when the run that follows has nothing else to do.
+test_usr1_in_a_validation() {
+  write_tiny_config
+  write_text 2000 >held_out.txt
+  validated=(data.validation=held_out.txt train.eval_every=6)
+  expect 0 train 1 "${validated[@]}" checkpoint.dir=whole
+  try_apart stopped_in_validation 1 whole
+  try_apart stopped_in_validation 2 whole
+  validated+=(train.steps=6 schedule.decay_steps=12)
+  expect 0 train 1 "${validated[@]}" checkpoint.dir=short
+  try_apart stopped_in_validation 1 short
+  all_held
+}
+
 # A limit that stops a run before its first step, then one that stops it soon: each goes on where the one before stopped.
 test_max_minutes() {
   write_tiny_config

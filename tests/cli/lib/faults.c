@@ -1,12 +1,16 @@
 /* Faults that a test cannot cause from outside, for LD_PRELOAD (load_faults of processes.sh). They befall
  * rank FAULT_RANK, or all ranks where that is not set:
  *
- *   FAULT_READ=NAME    reading a file whose name ends in NAME fails with EIO, or never returns with
- * FAULT_HANG=1, FAULT_WHEN=FILE    once FILE exists; FAULT_FINALIZE=1   MPI_Finalize never returns.
+ *   FAULT_READ=NAME    reading a file whose name ends in NAME fails with EIO,
+ *   FAULT_HANG=1       or never returns,
+ *   FAULT_DELAY=MS     or takes so long; the file `delayed` is made then;
+ *   FAULT_WHEN=FILE    once FILE exists
+ *   FAULT_FINALIZE=1   MPI_Finalize never returns
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,9 +36,14 @@ static bool read_fails(int file) {
 ssize_t pread(int file, void *buffer, size_t count, off_t offset) {
     ssize_t (*real)(int, void *, size_t, off_t);
     if (read_fails(file)) {
+        const char *delay = getenv("FAULT_DELAY");
         while (getenv("FAULT_HANG") != NULL) pause();
-        errno = EIO;
-        return -1;
+        if (delay == NULL) {
+            errno = EIO;
+            return -1;
+        }
+        close(creat("delayed", 0666));
+        usleep((useconds_t)(1000 * atoi(delay)));
     }
     *(void **)&real = dlsym(RTLD_NEXT, "pread");
     return real(file, buffer, count, offset);
