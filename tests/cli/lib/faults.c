@@ -1,7 +1,7 @@
 /* Faults that a test cannot cause from outside, for LD_PRELOAD (load_faults of processes.sh). They befall
  * rank FAULT_RANK, or all ranks where that is not set:
  *
- *   FAULT_READ=NAME    reading a file whose name ends in NAME fails with EIO,
+ *   FAULT_READ=NAME, FAULT_WRITE=NAME    pread from (pwrite to) a file whose name ends in NAME fails with EIO,
  *   FAULT_HANG=1       or never returns,
  *   FAULT_DELAY=MS     or takes so long; the file `delayed` is made then;
  *   FAULT_WHEN=FILE    once FILE exists
@@ -23,8 +23,8 @@ static bool is_meant(void) {
     return meant == NULL || strcmp(meant, rank == NULL ? "0" : rank) == 0;
 }
 
-static bool read_fails(int file) {
-    const char *name = getenv("FAULT_READ"), *when = getenv("FAULT_WHEN");
+static bool is_hit(int file, const char *name) {
+    const char *when = getenv("FAULT_WHEN");
     if (name == NULL || when == NULL || !is_meant() || access(when, F_OK) != 0) return false;
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
@@ -33,18 +33,28 @@ static bool read_fails(int file) {
     return length >= (ssize_t)wanted && memcmp(path + (size_t)length - wanted, name, wanted) == 0;
 }
 
+/* What befalls a call on this file; true where it fails. */
+static bool fails(int file, const char *name) {
+    if (!is_hit(file, name)) return false;
+    const char *delay = getenv("FAULT_DELAY");
+    while (getenv("FAULT_HANG") != NULL) pause();
+    errno = EIO;
+    if (delay == NULL) return true;
+    close(creat("delayed", 0666));
+    usleep((useconds_t)(1000 * atoi(delay)));
+    return false;
+}
+
+ssize_t pwrite(int file, const void *buffer, size_t count, off_t offset) {
+    ssize_t (*real)(int, const void *, size_t, off_t);
+    if (fails(file, getenv("FAULT_WRITE"))) return -1;
+    *(void **)&real = dlsym(RTLD_NEXT, "pwrite");
+    return real(file, buffer, count, offset);
+}
+
 ssize_t pread(int file, void *buffer, size_t count, off_t offset) {
     ssize_t (*real)(int, void *, size_t, off_t);
-    if (read_fails(file)) {
-        const char *delay = getenv("FAULT_DELAY");
-        while (getenv("FAULT_HANG") != NULL) pause();
-        if (delay == NULL) {
-            errno = EIO;
-            return -1;
-        }
-        close(creat("delayed", 0666));
-        usleep((useconds_t)(1000 * atoi(delay)));
-    }
+    if (fails(file, getenv("FAULT_READ"))) return -1;
     *(void **)&real = dlsym(RTLD_NEXT, "pread");
     return real(file, buffer, count, offset);
 }
