@@ -14,9 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-const char *const fault_kind_names[FAULT_KINDS] = {"none",   "write",    "pwrite", "pread", "open",
-                                                   "memfd",  "truncate", "seek",   "fsync", "close",
-                                                   "rename", "unlink",   "fork",   "pipe",  "allocation"};
+const char *const fault_kind_names[FAULT_KINDS] = {"none",   "write",    "pwrite", "pread",     "open",
+                                                   "memfd",  "truncate", "seek",   "fsync",     "close",
+                                                   "rename", "unlink",   "fork",   "allocation"};
 
 static struct {
     fault_kind kind;
@@ -204,14 +204,12 @@ pid_t fork(void) {
     return fails(FAULT_FORK, "/memfd:fork") ? -1 : real();
 }
 
-int pipe2(int ends[2], int flags) {
-    REAL(pipe2);
-    return fails(FAULT_PIPE, "/memfd:pipe") ? -1 : real(ends, flags);
-}
+/* ---- allocations ---- */
 
-/* ---- allocations: in a test only, and not under a sanitizer, which brings its own ---- */
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(FAULT_PRELOADED) && defined(__GLIBC__)
+#if defined(__SANITIZE_ADDRESS__) || defined(FAULT_PRELOADED) || !defined(__GLIBC__)
+const bool fault_allocations = false;
+#else
+const bool fault_allocations = true;
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
