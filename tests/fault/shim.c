@@ -72,6 +72,7 @@ __attribute__((constructor)) static void take_orders(void) {
     if (strcmp(rank == NULL ? "0" : rank, for_rank == NULL ? "0" : for_rank) != 0) return;
     if (sscanf(order, "%31s %ld %31s %31s", kind, &number, error, lasting) < 3) abort();
     fault.after = getenv("FAULT_AFTER");
+    if (fault.after != NULL && fault.after[0] == '\0') fault.after = NULL;
     const char *log = getenv("FAULT_LOG");
     if (log != NULL)
         fault.log = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
