@@ -140,6 +140,7 @@ static void save_under_fault(void *context) {
     const fault_case *c = context;
     at_step(2);
     fault_arm(c->kind, c->number, c->error, c->lasting, folder);
+    lt_fail(LT_OK, "%s", "");
     told->status = lt_run_save(&run);
     told->count = fault_disarm();
     snprintf(told->message, sizeof told->message, "%s", lt_error_message());
@@ -170,22 +171,27 @@ static const char *leftover(void) {
     return found ? name : NULL;
 }
 
+static const char *judge_message(const fault_case *c) {
+    if (c->error == FAULT_SHORT || c->error == EINTR)
+        return told->message[0] ? "a call that is to be repeated is complained about" : NULL;
+    const bool gives_reason = strstr(told->message, strerror(c->error)) ||
+                              (c->kind == FAULT_ALLOCATION && strstr(told->message, "no memory"));
+    if (gives_reason && strstr(told->message, folder)) return NULL;
+    /* A folder that was synced may fail to close: nothing depends on it. */
+    if (c->kind == FAULT_CLOSE && c->number == told->count && told->status == LT_OK) return NULL;
+    return "the message does not give file and reason";
+}
+
 static const char *judge_save(const fault_case *c) {
     const bool old = holds("step_00000001.h5", &first), new = holds("step_00000002.h5", &second);
-    const bool lasting = c->lasting && c->error != FAULT_SHORT;
+    const char *wrong = judge_message(c);
+    if (wrong) return wrong;
     if (leftover()) return "a file is left behind";
     if (!new &&access(in_folder("step_00000002.h5"), F_OK) == 0) return "a broken checkpoint is left";
     if (!old && !new) return "no whole checkpoint is left";
-    if (told->status == LT_OK) {
-        if (!new) return "no checkpoint, but all is said to be well";
-        /* Closing a folder that was only synced may fail: nothing depends on it. */
-        return lasting && c->kind != FAULT_CLOSE ? "a lasting fault is not noticed" : NULL;
-    }
+    if (told->status == LT_OK) return new ? NULL : "no checkpoint, but all is said to be well";
     if (told->status != LT_IO) return "another status";
-    if (!lasting) return "one fault is not survived";
-    if (!strstr(told->message, folder)) return "the message names no file";
-    const char *reason = c->kind == FAULT_ALLOCATION ? "no memory" : strerror(c->error);
-    return strstr(told->message, reason) ? NULL : "the message gives no reason";
+    return c->lasting ? NULL : "one fault is not survived";
 }
 
 /* What is wrong after a case; NULL if nothing is. */
@@ -241,7 +247,6 @@ static void passing_faults(void **state) {
     (void)state;
     static const int errors[] = {EINTR, FAULT_SHORT};
     each_fails(FAULT_PWRITE, errors, 2, true);
-    assert_string_equal(told->message, ""); /* nothing had to be tried again */
     each_fails(FAULT_PWRITE, &errors[1], 1, false);
 }
 
@@ -318,6 +323,7 @@ static int write_first_and_second(void **state) {
     step = 2;
     if (apart(save_plainly, &step) != 0 || told->status != LT_OK) return -1;
     second = read_file("step_00000002.h5");
+    if (lt_checkpoint_verify(in_folder("step_00000002.h5")) != LT_OK) return -1;
     restore();
     return first.bytes && second.bytes ? 0 : -1;
 }
