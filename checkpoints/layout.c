@@ -250,7 +250,7 @@ static lt_status read_pieces(int memory, lt_layout *layout) {
         LT_CHECK(read_piece(memory, at, end, layout));
         at = lseek(memory, end, SEEK_DATA);
     }
-    if (at >= 0 || errno != ENXIO) return lt_system_failure("read", "the layout of checkpoints");
+    if (layout->length < 0 || at >= 0 || errno != ENXIO) return lt_system_failure("read", "the layout of checkpoints");
     for (int i = 0; i < layout->pieces; i++)
         LT_CHECK(lt_layout_numbers_find(&layout->numbers, layout->piece[i].bytes, layout->piece[i].size));
     return lt_layout_numbers_check(&layout->numbers);

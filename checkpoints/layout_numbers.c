@@ -36,8 +36,9 @@ static bool find_object(unsigned char *bytes, size_t size, const unsigned char *
         memcpy(&messages, at + prefix, width);
         *object = (lt_layout_object){.bytes = at, .size = prefix + width + messages};
         const size_t left = size - (size_t)first;
-        return messages < left && object->size + CHECKSUM_BYTES <= left && place < at + object->size &&
-               lt_lookup3(at, object->size) == stored_checksum(object);
+        if (messages < left && object->size + CHECKSUM_BYTES <= left && place < at + object->size &&
+            lt_lookup3(at, object->size) == stored_checksum(object))
+            return true;
     }
     return false;
 }

@@ -28,8 +28,8 @@ $(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(REFERENCE) $(BUILD)/liblazytr
 
 $(BUILD)/tests/unit/%: EXTRA := $(HDF5_CFLAGS)
 
-# The shim that makes calls fail: linked into a test, and preloaded to the program.
-$(BUILD)/tests/unit/test_save_faults: $(BUILD)/obj/tests/fault/shim.o
+# The shim that makes calls fail: linked into tests, and preloaded to the program.
+$(BUILD)/tests/unit/test_save_faults $(BUILD)/tests/mpi/test_checkpoint_mpi: $(BUILD)/obj/tests/fault/shim.o
 
 $(BUILD)/tests/fault/shim.so: tests/fault/shim.c tests/fault/shim.h
 	@mkdir -p $(@D)

@@ -14,9 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-const char *const fault_kind_names[FAULT_KINDS] = {"none",   "write",    "pwrite", "pread", "open",
-                                                   "memfd",  "truncate", "seek",   "fsync", "close",
-                                                   "rename", "unlink",   "fork",   "pipe",  "allocation"};
+const char *const fault_kind_names[FAULT_KINDS] = {"none",   "write",    "pwrite", "pread",     "open",
+                                                   "memfd",  "truncate", "seek",   "fsync",     "close",
+                                                   "rename", "unlink",   "fork",   "allocation"};
 
 static struct {
     fault_kind kind;
@@ -72,6 +72,7 @@ __attribute__((constructor)) static void take_orders(void) {
     if (strcmp(rank == NULL ? "0" : rank, for_rank == NULL ? "0" : for_rank) != 0) return;
     if (sscanf(order, "%31s %ld %31s %31s", kind, &number, error, lasting) < 3) abort();
     fault.after = getenv("FAULT_AFTER");
+    if (fault.after != NULL && fault.after[0] == '\0') fault.after = NULL;
     const char *log = getenv("FAULT_LOG");
     if (log != NULL)
         fault.log = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -204,14 +205,12 @@ pid_t fork(void) {
     return fails(FAULT_FORK, "/memfd:fork") ? -1 : real();
 }
 
-int pipe2(int ends[2], int flags) {
-    REAL(pipe2);
-    return fails(FAULT_PIPE, "/memfd:pipe") ? -1 : real(ends, flags);
-}
+/* ---- allocations ---- */
 
-/* ---- allocations: in a test only, and not under a sanitizer, which brings its own ---- */
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(FAULT_PRELOADED) && defined(__GLIBC__)
+#if defined(__SANITIZE_ADDRESS__) || defined(FAULT_PRELOADED) || !defined(__GLIBC__)
+const bool fault_allocations = false;
+#else
+const bool fault_allocations = true;
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);

@@ -32,12 +32,14 @@ typedef enum fault_kind {
     FAULT_RENAME,
     FAULT_UNLINK,
     FAULT_FORK,
-    FAULT_PIPE,
     FAULT_ALLOCATION,
     FAULT_KINDS
 } fault_kind;
 
 enum { FAULT_SHORT = -1 }; /* an `error` */
+
+/* Whether allocations can be made to fail: not under a sanitizer, which brings its own. */
+extern const bool fault_allocations;
 
 extern const char *const fault_kind_names[FAULT_KINDS];
 

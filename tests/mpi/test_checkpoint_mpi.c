@@ -4,6 +4,7 @@
  * LAZYTRAIN_KEEP=FILE the written file is moved there. */
 #define _GNU_SOURCE
 #include "../unit/checkpoint_files.h"
+#include "tests/fault/shim.h"
 
 #include "checkpoints/save.h"
 
@@ -89,6 +90,32 @@ static void failing_ranks(const lt_grid *shape) {
     }
 }
 
+/* Calls and allocations of a save, on one rank alone; of many calls of a kind the first, middle and last. */
+static void failing_calls(void) {
+    static const fault_kind kinds[] = {FAULT_OPEN, FAULT_PWRITE, FAULT_FSYNC, FAULT_CLOSE, FAULT_ALLOCATION};
+    for (int rank = 0; rank < grid.ranks; rank++) {
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            const bool of_memory = kinds[k] == FAULT_ALLOCATION;
+            /* What is on the disk counts for the partial file: the folder's sync comes after the rename. */
+            char partial[320];
+            snprintf(partial, sizeof partial, "%s.partial", path);
+            long count = 0;
+            if (grid.rank == rank) fault_arm(kinds[k], 0, EIO, false, partial);
+            CHECK(save(&grid, folder) == LT_OK);
+            if (grid.rank == rank) count = fault_disarm();
+            CHECK(lt_grid_broadcast(&grid, &count, sizeof count, rank) == LT_OK);
+            CHECK(count > 0 || (of_memory && !fault_allocations));
+            const long stride = count > 4 ? (count - 1) / 2 : 1;
+            for (long number = 1; number <= count; number += stride) {
+                if (grid.rank == rank) fault_arm(kinds[k], number, EIO, false, partial);
+                const lt_status status = save(&grid, folder);
+                fault_disarm();
+                check_failed(status, folder, of_memory ? "no memory" : "Input/output error");
+            }
+        }
+    }
+}
+
 /* A disk too small for the file: some rank's write, or fsync, fails. */
 static void full_disk(void) {
     char small[300];
@@ -162,6 +189,7 @@ int main(int argc, char **argv) {
     if (grid.ranks > 1) CHECK(model.gets < 3 * model.registry.elements);
     check_contents();
     failing_ranks(&grid);
+    failing_calls();
     full_disk();
     from_snapshot(&grid);
 

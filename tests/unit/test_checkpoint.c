@@ -238,6 +238,35 @@ static void config_sizes(void **state) {
     unlink(path);
 }
 
+/* One layout serves every save: nothing of the save before is left in the next. */
+static void one_layout_many_saves(void **state) {
+    (void)state;
+    lt_layout *layout;
+    lt_checkpoint_header header = test_header(8), found;
+    lt_tensor_access access = test_access(&saved);
+    char path[300];
+    snprintf(path, sizeof path, "%s/step_00000009.h5", folder);
+    header.sources = LT_CHECKPOINT_MAX_SOURCES;
+    assert_int_equal(lt_layout_create(&header, &saved.registry, &layout), LT_OK);
+    for (int64_t step = 8; step <= 9; step++) {
+        header.step = step;
+        header.tokens = INT64_MAX - step;
+        for (int i = 0; i < header.sources; i++) header.samples_consumed[i] = step * 1000 + i;
+        assert_int_equal(lt_checkpoint_save(&grid, layout, folder, &header, &saved.registry, &access), LT_OK);
+    }
+    lt_layout_free(layout);
+    assert_int_equal(lt_checkpoint_verify(path), LT_OK);
+    assert_int_equal(lt_checkpoint_read_header(path, &found), LT_OK);
+    assert_int_equal(found.step, 9);
+    assert_true(found.tokens == INT64_MAX - 9);
+    assert_int_equal(found.sources, header.sources);
+    assert_memory_equal(found.samples_consumed, header.samples_consumed, sizeof found.samples_consumed);
+    lt_checkpoint_header_free(&found);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/step_00000008.h5", folder);
+    unlink(path);
+}
+
 static void inspected(void **state) {
     (void)state;
     char *text = NULL;
@@ -260,7 +289,7 @@ int main(void) {
         cmocka_unit_test(chunk_shapes),      cmocka_unit_test(shares),
         cmocka_unit_test(get_fails),         cmocka_unit_test(disk_ends),
         cmocka_unit_test(folder_missing),    cmocka_unit_test(config_sizes),
-        cmocka_unit_test(inspected),
+        cmocka_unit_test(inspected),         cmocka_unit_test(one_layout_many_saves),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

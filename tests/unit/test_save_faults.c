@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { HANGS_S = 5 };
+enum { HANGS_S = 60 };
 
 static lt_run run;
 static char folder[256];
@@ -34,8 +34,8 @@ static image first, second; /* the checkpoints of steps 1 and 2 as an undisturbe
 
 /* What a child found out. */
 typedef struct report {
-    lt_status status, after; /* of the save, and of one more without faults */
-    bool judged;
+    lt_status status;
+    bool planned, judged;
     char message[LT_ERROR_MESSAGE_BYTES];
     long count;
 } report;
@@ -80,6 +80,7 @@ static int set_up(void **state) {
     char **argv = NULL;
     static char config[] = "model:\n  hidden_size: 24\n";
     if (lt_grid_open(&argc, &argv, &run.grid) != LT_OK) return -1;
+    if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 0); /* thousands of saves are synced */
     lt_log_set_rank(1); /* who is not rank 0 prints no warnings */
     run.model_options = (lt_model_options){.shape = test_shape(1),
                                            .sequence_length = 24,
@@ -139,13 +140,13 @@ static void save_under_fault(void *context) {
     const fault_case *c = context;
     at_step(2);
     fault_arm(c->kind, c->number, c->error, c->lasting, folder);
+    lt_fail(LT_OK, "%s", "");
     told->status = lt_run_save(&run);
     told->count = fault_disarm();
     snprintf(told->message, sizeof told->message, "%s", lt_error_message());
     told->judged = true;
 }
 
-/* A child that is a fresh process as far as HDF5 is concerned. */
 static void save_plainly(void *context) {
     at_step(*(int64_t *)context);
     told->status = lt_run_save(&run);
@@ -170,113 +171,174 @@ static const char *leftover(void) {
     return found ? name : NULL;
 }
 
+static const char *judge_message(const fault_case *c) {
+    if (c->error == FAULT_SHORT || c->error == EINTR)
+        return told->message[0] ? "a call that is to be repeated is complained about" : NULL;
+    const bool gives_reason = strstr(told->message, strerror(c->error)) ||
+                              (c->kind == FAULT_ALLOCATION && strstr(told->message, "no memory"));
+    if (gives_reason && strstr(told->message, folder)) return NULL;
+    /* A folder that was synced may fail to close: nothing depends on it. */
+    if (c->kind == FAULT_CLOSE && c->number == told->count && told->status == LT_OK) return NULL;
+    return "the message does not give file and reason";
+}
+
+static const char *judge_save(const fault_case *c) {
+    const bool old = holds("step_00000001.h5", &first), new = holds("step_00000002.h5", &second);
+    const char *wrong = judge_message(c);
+    if (wrong) return wrong;
+    if (leftover()) return "a file is left behind";
+    if (!new &&access(in_folder("step_00000002.h5"), F_OK) == 0) return "a broken checkpoint is left";
+    if (!old && !new) return "no whole checkpoint is left";
+    if (told->status == LT_OK) return new ? NULL : "no checkpoint, but all is said to be well";
+    if (told->status != LT_IO) return "another status";
+    return c->lasting ? NULL : "one fault is not survived";
+}
+
 /* What is wrong after a case; NULL if nothing is. */
 static const char *judge(const fault_case *c, int ended) {
     static char text[128];
-    if (WIFSIGNALED(ended)) {
-        snprintf(text, sizeof text, "%s%s", told->judged ? "at the exit: " : "", strsignal(WTERMSIG(ended)));
-        return text;
-    }
-    if (!told->judged || WEXITSTATUS(ended) != 0) return "ended by itself";
-    if (leftover()) return "left a file behind";
-    const bool old = holds("step_00000001.h5", &first), new = holds("step_00000002.h5", &second);
-    if (!old && !new) return "no whole checkpoint is left";
-    if (!new &&access(in_folder("step_00000002.h5"), F_OK) == 0) return "a broken checkpoint is left";
-    const bool harmless = !c->lasting || c->error == FAULT_SHORT || c->kind == FAULT_CLOSE;
-    if (told->status == LT_OK) return new ? NULL : "no checkpoint, but all is said to be well";
-    if (told->status != LT_IO) return "another status";
-    if (!c->lasting) return "one fault ended the run";
-    (void)harmless;
-    if (strstr(told->message, folder) == NULL && strstr(told->message, "memory") == NULL)
-        return "the message names no file";
-    if (c->kind != FAULT_ALLOCATION && strstr(told->message, strerror(c->error)) == NULL)
-        return "the message gives no reason";
-    return NULL;
+    snprintf(text, sizeof text, "%s%s", told->judged ? "at the exit: " : "",
+             WIFSIGNALED(ended) ? strsignal(WTERMSIG(ended)) : "ended by itself");
+    return ended != 0 || !told->judged ? text : judge_save(c);
 }
 
 static void restore(void) {
+    const char *name = leftover();
     put_back("step_00000001.h5", &first);
     unlink(in_folder("step_00000002.h5"));
-    const char *name = leftover();
     if (name) unlink(in_folder(name));
 }
 
-static int tried, bad;
-
-static void try_case(const fault_case *c) {
-    const int ended = apart(save_under_fault, (void *)c);
-    const char *wrong = judge(c, ended);
-    tried++;
-    if (wrong != NULL) {
-        bad++;
-        print_message("%s %ld %s%s: %s (%s)\n", fault_kind_names[c->kind], c->number,
-                      c->error == FAULT_SHORT ? "short" : strerror(c->error), c->lasting ? " lasting" : "",
-                      wrong, told->message);
-    }
+static bool try_case(void (*work)(void *context), fault_case c) {
+    const char *wrong = judge(&c, apart(work, &c));
+    if (wrong)
+        print_message("%s %ld fails, %s%s: %s; status %d, %s\n", fault_kind_names[c.kind], c.number,
+                      c.error == FAULT_SHORT ? "short" : strerror(c.error), c.lasting ? ", lasting" : "",
+                      wrong, told->status, told->message);
     restore();
+    return !wrong;
 }
 
-static long count_calls(fault_kind kind) {
+/* Every call of a kind in a save: once and from then on, which passing faults (a short write, EINTR) cannot.
+ */
+static void each_fails(fault_kind kind, const int *errors, int error_count, bool passing) {
+    int failures = 0;
     fault_case only_count = {.kind = kind};
     assert_int_equal(apart(save_under_fault, &only_count), 0);
-    assert_int_equal(told->status, LT_OK);
-    long count = told->count;
+    const long count = told->count;
+    assert_true(count > 0);
     restore();
-    return count;
-}
-
-static void each_fails(fault_kind kind, const int *errors, int error_count) {
-    tried = bad = 0;
-    const long count = count_calls(kind);
-    for (int lasting = 0; lasting < 2; lasting++)
+    for (int lasting = 0; lasting < (passing ? 1 : 2); lasting++)
         for (int e = 0; e < error_count; e++)
             for (long number = 1; number <= count; number++)
-                try_case(&(fault_case){kind, number, errors[e], lasting});
-    print_message("%s: %ld a save, %d cases, %d bad\n", fault_kind_names[kind], count, tried, bad);
-}
-
-static void undisturbed(void **state) {
-    (void)state;
-    int64_t step = 1;
-    assert_int_equal(apart(save_plainly, &step), 0);
-    assert_int_equal(told->status, LT_OK);
-    first = read_file("step_00000001.h5");
-    step = 2;
-    assert_int_equal(apart(save_plainly, &step), 0);
-    second = read_file("step_00000002.h5");
-    assert_non_null(first.bytes);
-    assert_non_null(second.bytes);
-    restore();
+                failures += !try_case(save_under_fault, (fault_case){kind, number, errors[e], lasting});
+    assert_int_equal(failures, 0);
 }
 
 static void calls(void **state) {
     (void)state;
+    static const fault_kind kinds[] = {FAULT_PWRITE, FAULT_OPEN,   FAULT_TRUNCATE, FAULT_FSYNC,
+                                       FAULT_CLOSE,  FAULT_RENAME, FAULT_UNLINK};
     static const int errors[] = {ENOSPC, EIO};
-    for (int kind = 1; kind < FAULT_ALLOCATION; kind++) each_fails((fault_kind)kind, errors, 2);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) each_fails(kinds[i], errors, 2, false);
+}
+
+static void passing_faults(void **state) {
+    (void)state;
+    static const int errors[] = {EINTR, FAULT_SHORT};
+    each_fails(FAULT_PWRITE, errors, 2, true);
+    each_fails(FAULT_PWRITE, &errors[1], 1, false);
 }
 
 static void allocations(void **state) {
     (void)state;
-    static const int error[] = {ENOMEM};
-    each_fails(FAULT_ALLOCATION, error, 1);
+    static const int error = ENOMEM;
+    if (!fault_allocations) skip();
+    each_fails(FAULT_ALLOCATION, &error, 1, false);
 }
 
-static void allocations_later(void **state) {
+/* ---- laying out, before the first step
+ * ------------------------------------------------------------------------------ */
+
+static void plan_under_fault(void *context) {
+    const fault_case *c = context;
+    lt_layout_free(run.layout);
+    run.layout = NULL;
+    at_step(2);
+    fault_arm(c->kind, c->number, c->error, c->lasting, folder);
+    told->status = lt_run_plan_saves(&run);
+    fault_disarm();
+    snprintf(told->message, sizeof told->message, "%s", lt_error_message());
+    told->planned = told->status == LT_OK;
+    if (told->planned) told->status = lt_run_save(&run);
+    told->judged = true;
+}
+
+static const char *judge_plan(int ended) {
+    if (ended != 0 || !told->judged) return "the program does not live on";
+    if (told->planned) return holds("step_00000002.h5", &second) ? NULL : "a wrong layout is taken for good";
+    if (told->status != LT_IO) return "another status";
+    const bool plain = strstr(told->message, "lay out") || strstr(told->message, "layout of checkpoints") ||
+                       strstr(told->message, "no memory for");
+    return plain ? NULL : "the message does not say what failed";
+}
+
+/* The Nth call, in this process or in the child, where HDF5 works; N in strides, since there are thousands,
+ * to where a lasting fault comes too late. FAULT_STRIDE=1 tries all. */
+static void planning(void **state) {
     (void)state;
-    static const int error[] = {ENOMEM};
-    at_step(3);
-    assert_int_equal(lt_run_save(&run), LT_OK);
-    unlink(in_folder("step_00000003.h5"));
+    static const fault_kind kinds[] = {FAULT_MEMFD, FAULT_FORK,  FAULT_PWRITE,    FAULT_TRUNCATE,
+                                       FAULT_SEEK,  FAULT_PREAD, FAULT_ALLOCATION};
+    const char *stride = getenv("FAULT_STRIDE");
+    int failures = 0;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const bool of_memory = kinds[k] == FAULT_ALLOCATION;
+        const long step = !of_memory ? 1 : stride ? strtol(stride, NULL, 10) : 97;
+        long number = 1;
+        if (of_memory && !fault_allocations) continue;
+        for (bool reached = true; reached; number += step) {
+            for (int lasting = 0; lasting < 2; lasting++) {
+                fault_case c = {kinds[k], number, of_memory ? ENOMEM : EIO, lasting};
+                const char *wrong = judge_plan(apart(plan_under_fault, &c));
+                if (wrong)
+                    print_message("planning, %s %ld fails%s: %s; %s\n", fault_kind_names[c.kind], number,
+                                  lasting ? ", lasting" : "", wrong, told->message);
+                failures += wrong != NULL;
+                reached = !told->planned;
+                restore();
+            }
+        }
+        assert_true(number > 1 + step);
+        print_message("planning: %s up to number %ld\n", fault_kind_names[kinds[k]], number - step);
+    }
+    assert_int_equal(failures, 0);
+}
+
+/* The files that the others compare with. */
+static int write_first_and_second(void **state) {
+    (void)state;
+    int64_t step = 1;
+    if (apart(save_plainly, &step) != 0 || told->status != LT_OK) return -1;
+    first = read_file("step_00000001.h5");
+    step = 2;
+    if (apart(save_plainly, &step) != 0 || told->status != LT_OK) return -1;
+    second = read_file("step_00000002.h5");
+    if (lt_checkpoint_verify(in_folder("step_00000002.h5")) != LT_OK) return -1;
     restore();
-    each_fails(FAULT_ALLOCATION, error, 1);
+    return first.bytes && second.bytes ? 0 : -1;
+}
+
+static int begin(void **state) {
+    const int failed = set_up(state);
+    return failed ? failed : write_first_and_second(state);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(undisturbed),
         cmocka_unit_test(calls),
+        cmocka_unit_test(passing_faults),
         cmocka_unit_test(allocations),
-        cmocka_unit_test(allocations_later),
+        cmocka_unit_test(planning),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, begin, tear_down);
 }

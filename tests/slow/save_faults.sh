@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Every system call of a save made to fail, on one rank and on each of two, once and for good; every allocation too. The
+# quick tests of the same name take some of each kind.
+# shellcheck source=../cli/lib.sh
+source "$(dirname "$0")/../cli/lib.sh"
+# shellcheck source=../cli/lib/faults.sh
+source "$(dirname "$0")/../cli/lib/faults.sh"
+
+# every_call RANKS RANK KIND...
+every_call() {
+  local kind numbers
+  for kind in "${@:3}"; do
+    calls_of "$1" "$2" "$kind"
+    fault_cases "$1" "$2" "$kind" "${numbers[@]}"
+  done
+}
+
+test_on_one_rank() {
+  write_undisturbed
+  every_call 1 0 open pwrite truncate fsync close rename
+  all_held
+}
+
+test_on_each_of_two_ranks() {
+  write_undisturbed
+  every_call 2 0 open pwrite truncate fsync close rename
+  every_call 2 1 open pwrite fsync close
+  all_held
+}
+
+test_allocations() {
+  FAULT_STRIDE=1 expect 0 "${TEST_BUILD:-$tests_root/../build}/tests/unit/test_save_faults"
+}
+
+run_tests
