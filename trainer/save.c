@@ -17,7 +17,9 @@ static lt_status save_once(lt_run *run) {
                                    .sources = 1,
                                    .samples_consumed = {run->samples}};
     const lt_tensor_access access = {.context = run->model, .get = get_tensor};
-    LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK : lt_metrics_sync(run->metrics)));
+    lt_status ready = run->folder_locked ? lt_folder_check_lock(run->config.checkpoint.dir) : LT_OK;
+    if (ready == LT_OK && run->metrics != NULL) ready = lt_metrics_sync(run->metrics);
+    LT_CHECK(lt_run_share(run, ready));
     const lt_status saved = lt_checkpoint_save(&run->grid, run->config.checkpoint.dir, &header,
                                                lt_model_registry(run->model), &access);
     LT_CHECK(lt_run_share(run, saved));
