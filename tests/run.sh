@@ -5,6 +5,7 @@
 #   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists
 #   cli    tests/cli/*.sh            the program itself, as a user runs it
 #   slow   tests/slow/*.sh           the same, too long for every day
+#   slurm  tests/slurm/*.sh        launch/slurm on a SLURM that the test starts
 #
 # Everything speaks TAP; the last line is `N passed, N failed, N skipped`. The output of a failed test is shown whole,
 # logs stay in BUILD/test-logs. TEST_ONLY=name runs the tests whose path holds name.
@@ -72,7 +73,7 @@ for suite; do
           run "mpi/$name $ranks" run_ranks "$TEST_BUILD/tests/mpi/$name" "$ranks"
         done
       done ;;
-    cli | slow) for test in tests/"$suite"/*.sh; do
+    cli | slow | slurm) for test in tests/"$suite"/*.sh; do
         [ -e "$test" ] || continue
         run "$suite/$(basename "$test" .sh)" timeout -k 10 "${TEST_TIMEOUT:-900}" bash "$test"
       done ;;
