@@ -12,7 +12,7 @@ program=${LAZYTRAIN:-build/lazytrain} # the same path on every host
 hosts=${HOSTS:-}                      # host file, a line `NAME slots=RANKS` each; empty: this host alone
 ranks=${RANKS:-}                      # empty: as many as the host file has slots
 mpirun=${MPIRUN:-mpirun}
-flags=${MPIRUN_FLAGS:--q}             # more words for mpirun: --bind-to, --mca
+flags=${MPIRUN_FLAGS:-}               # more words for mpirun: -q --bind-to none --mca ...
 limit=${RESTARTS:-3}                  # restarts in a row without a new checkpoint, after errors and kills
 pause_s=${PAUSE_S:-10}                # before such a restart
 round=${ROUND:-6h}                    # after so long a run saves and starts anew, and mpirun is killed if it hangs (it
@@ -34,6 +34,7 @@ exec >>"$run/logs/mpirun.log" 2>&1
 
 # mpirun makes a quick end of its ranks on TERM and INT, and returns 1 whatever they return: it gets USR1 instead.
 stopping=false
+# shellcheck disable=SC2317 # traps call it
 stop() {
   say "SIG$1: saving and stopping"
   if $stopping; then pass TERM; else pass USR1; fi

@@ -140,7 +140,7 @@ node_processes() { # node
 submit() {
   local options=()
   while [ "$1" != -- ]; do options+=("$1") && shift; done
-  job=$(LAUNCH=$tests_root/../launch sbatch --parsable --cpus-per-task=1 --time=20 "${options[@]}" \
+  job=$(LAUNCH=${tests_root:?}/../launch sbatch --parsable --cpus-per-task=1 --time=20 "${options[@]}" \
     "$tests_root/../launch/slurm/train.sbatch" tiny.yaml out "${@:2}") || fail "sbatch refuses ${options[*]}"
   log=out/logs/job_$job.log
 }
@@ -154,7 +154,7 @@ expect_job() {
   await "the end of job $job" is_over
   found="$(job_says JobState) $(job_says ExitCode | cut -d: -f1) $(job_says Restarts)"
   [ "$found" = "$*" ] || {
-    grep -hE '^(launch|lazytrain: error|srun)' $log | tail -n 20 | sed 's/^/# /'
+    grep -hE '^(launch|lazytrain: error|srun)' "$log" | tail -n 20 | sed 's/^/# /'
     fail "job $job ends as $found (state, exit code, restarts), expected $*"
   }
 }
