@@ -70,7 +70,7 @@ OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_S
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-slow fault bench lint sanitize clean help
+.PHONY: all deps install demo test test-slow test-slurm fault bench lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -97,6 +97,11 @@ test: ## all tests but the slow ones (SUITES="unit mpi cli fault", TEST_ONLY=nam
 	$(deps_for) build test
 	$(AGAIN) build-tests
 	@tests/run.sh $(BUILD) $(or $(SUITES),unit mpi cli fault)
+
+test-slurm: ## the launch scripts on a SLURM that the test starts (as root)
+	$(deps_for) build test slurm
+	$(AGAIN) build-program
+	@tests/run.sh $(BUILD) slurm
 
 test-slow: ## the slow tests, and `make fault`
 	$(deps_for) build test

@@ -24,6 +24,9 @@ void lt_folder_unmake(const char *directory, size_t made);
  * runs. LT_BAD_INPUT where it cannot be written. The owner is the calling process: call it and unlock from
  * the same one. */
 lt_status lt_folder_lock(const char *directory);
+/* Whether this process still holds the lock: LT_IO where it does not. Called before every save: SLURM gives
+ * up a node that it cannot reach and starts the job elsewhere, while the ranks on the old one live on. */
+lt_status lt_folder_check_lock(const char *directory);
 /* Removes this process's lock; any other stays. */
 void lt_folder_unlock(const char *directory);
 

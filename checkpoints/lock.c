@@ -233,14 +233,35 @@ lt_status lt_folder_lock(const char *directory) {
     return lt_folder_remove(directory, is_leftover);
 }
 
-void lt_folder_unlock(const char *directory) {
-    owner self, found;
-    char path[LT_PATH_BYTES], text[1024] = "";
+/* Whether the lock that stands in the folder is this process's; its path into `path`, its owner into `found`
+ * (an empty host: it names nobody). */
+static bool is_mine(const char *directory, char *path, size_t size, owner *found) {
+    owner self;
+    char text[1024] = "";
     describe_self(&self);
-    if (lt_join_path(path, sizeof path, directory, "lock") != LT_OK) return;
+    *found = (owner){.pid = -1};
+    if (lt_join_path(path, size, directory, "lock") != LT_OK) return false;
     int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return;
+    if (file < 0) return false;
     ssize_t n = read(file, text, sizeof text - 1);
     close(file);
-    if (n > 0 && parse_owner(text, &found) && same(&found, &self)) unlink(path);
+    if (n <= 0 || !parse_owner(text, found)) found->host[0] = 0;
+    return found->host[0] && same(found, &self);
+}
+
+lt_status lt_folder_check_lock(const char *directory) {
+    owner found;
+    char path[LT_PATH_BYTES];
+    if (is_mine(directory, path, sizeof path, &found)) return LT_OK;
+    if (found.host[0]) return in_use(directory, &found);
+    return lt_fail(LT_IO,
+                   "%s/lock is no longer this run's: it was removed or cannot be read; nothing more is "
+                   "written there, start the run again to go on from the last checkpoint",
+                   directory);
+}
+
+void lt_folder_unlock(const char *directory) {
+    owner found;
+    char path[LT_PATH_BYTES];
+    if (is_mine(directory, path, sizeof path, &found)) unlink(path);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: launch/deps.sh build [test] [lint]. Says what it does, does nothing where all is there.
+# Installs what is missing: launch/deps.sh build [test] [slurm] [lint]. Says what it does, does nothing where all is there.
 # Used by `make`; DEPS=skip leaves it out (clusters without root: see the README for what must be there).
 set -eu
 mpicc=${MPICC:-mpicc}
@@ -38,12 +38,18 @@ for set; do
       need libcmocka-dev library cmocka
       need hdf5-tools have h5diff
       need python3-h5py /usr/bin/python3 -c 'import h5py' ;;
+    slurm)
+      need munge have munged
+      need slurmctld have slurmctld
+      need slurmd have slurmd
+      need slurm-client have srun
+      need libpmix-dev any_file /usr/lib/*/libpmix.so ;; # what mpi_pmix.so opens
     lint)
       need clang-format have clang-format
       need clang-tidy have clang-tidy
       need cppcheck have cppcheck
       need shellcheck have shellcheck ;;
-    *) echo "deps.sh: unknown set $set; expected build, test or lint" >&2; exit 2 ;;
+    *) echo "deps.sh: unknown set $set; expected build, test, slurm or lint" >&2; exit 2 ;;
   esac
 done
 

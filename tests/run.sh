@@ -6,6 +6,7 @@
 #   cli    tests/cli/*.sh            the program itself, as a user runs it
 #   fault  tests/fault/*.sh          campaigns: many runs, faults at random moments; RUNS and SEED
 #   slow   tests/slow/*.sh           too long for every day
+#   slurm  tests/slurm/*.sh   launch/slurm on a SLURM that the test starts
 #
 # Everything speaks TAP; the last line is `N passed, N failed, N skipped`. The output of a failed test is shown whole,
 # logs stay in BUILD/test-logs. TEST_ONLY=name runs the tests whose path holds name.
@@ -73,7 +74,7 @@ for suite; do
           run "mpi/$name $ranks" run_ranks "$TEST_BUILD/tests/mpi/$name" "$ranks"
         done
       done ;;
-    cli | fault | slow) for test in tests/"$suite"/*.sh; do
+    cli | fault | slow | slurm) for test in tests/"$suite"/*.sh; do
         [ -e "$test" ] || continue
         run "$suite/$(basename "$test" .sh)" timeout -k 10 "${TEST_TIMEOUT:-900}" bash "$test"
       done ;;

@@ -50,7 +50,7 @@ run-bench: build-program $(BENCHES)
 	@BUILD=$(BUILD) tests/bench/run.sh
 
 OWN_C      := $(shell git ls-files '*.c' '*.h')
-OWN_SHELL  := $(shell git ls-files '*.sh') .ci/run tests/mpirun_ranks
+OWN_SHELL  := $(shell git ls-files '*.sh' '*.sbatch') .ci/run tests/mpirun_ranks
 
 # clang-tidy reads the files of one instruction set; the others differ in flags alone.
 run-lint:

@@ -31,6 +31,7 @@ struct lt_background {
 /* ---- the thread ---- */
 
 static lt_status publish(lt_run *run, lt_save *save) {
+    LT_CHECK(lt_folder_check_lock(run->config.checkpoint.dir));
     LT_CHECK(lt_metrics_sync(run->metrics));
     LT_CHECK(lt_save_publish(save));
     return lt_folder_retain(run->config.checkpoint.dir, run->config.checkpoint.keep,

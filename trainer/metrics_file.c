@@ -20,7 +20,6 @@ typedef struct line_counts {
     int64_t unreadable;       /* of those kept */
     int64_t first_unreadable; /* its number, from 1 */
     int64_t validations;      /* lines of validation losses of the last step */
-    bool completed;           /* the last line only missed its newline */
 } line_counts;
 
 /* Whether the line is an object with a step; and whether it is of a validation. */
@@ -63,9 +62,8 @@ static lt_status filter_lines(FILE *in, FILE *out, const char *path, int64_t las
         } else {
             counts->kept++;
             counts->validations += validation && step == last_step;
-            counts->completed = line[length - 1] != '\n';
             failed = failed || fwrite(line, 1, length, out) != length;
-            if (counts->completed) failed = failed || fputc('\n', out) == EOF;
+            if (line[length - 1] != '\n') failed = failed || fputc('\n', out) == EOF;
         }
     }
     if (held != NULL) counts->dropped++;
@@ -95,7 +93,8 @@ static lt_status sync_folder(const char *directory) {
     return lt_fail(LT_IO, "%s: fsync failed: %s", directory, strerror(reason));
 }
 
-/* Writes what stays of `in` aside and, if that is less than all, puts it in the place of `path`. */
+/* Writes what stays of `in` aside and puts it in the place of `path`: also if that is all, so that a run
+ * which lost the folder but lives on (lt_folder_check_lock) appends to a file that has no name. */
 static lt_status cut_back(FILE *in, const char *directory, const char *path, int64_t last_step,
                           int64_t *validations) {
     line_counts counts = {0};
@@ -122,7 +121,6 @@ static lt_status cut_back(FILE *in, const char *directory, const char *path, int
                        "); they stay as they are",
                        path, counts.unreadable, counts.first_unreadable);
     }
-    if (counts.dropped == 0 && !counts.completed) goto done;
     if (rename(aside, path) != 0) {
         status = lt_fail(LT_IO, "%s: cannot be renamed to %s: %s", aside, path, strerror(errno));
         goto done;

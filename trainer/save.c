@@ -37,7 +37,9 @@ static lt_status save_once(lt_run *run) {
     lt_checkpoint_header header;
     lt_run_header(run, &header);
     const lt_tensor_access access = lt_run_tensors(run);
-    LT_CHECK(lt_run_share(run, run->metrics == NULL ? LT_OK : lt_metrics_sync(run->metrics)));
+    lt_status ready = run->folder_locked ? lt_folder_check_lock(run->config.checkpoint.dir) : LT_OK;
+    if (ready == LT_OK && run->metrics != NULL) ready = lt_metrics_sync(run->metrics);
+    LT_CHECK(lt_run_share(run, ready));
     const lt_status saved = lt_checkpoint_save(&run->grid, run->layout, run->config.checkpoint.dir, &header,
                                                lt_model_registry(run->model), &access);
     LT_CHECK(lt_run_share(run, saved));

@@ -111,7 +111,7 @@ expect_line() {
   shift
   for pattern; do
     grep -qE -- "$pattern" "$file" || {
-      tail -n 15 "$file" | sed "s/^/# $file: /"
+      tail -n 15 "$file" | sed "s|^|# $file: |"
       fail "no line of $file matches: $pattern"
     }
   done

@@ -84,6 +84,35 @@ test_a_lock_of_another_host() {
   expect_line stderr 'warning: took over out/lock'
 }
 
+# SLURM gave the node up and started the job elsewhere, yet this run lives on: it must not write over the other's files.
+test_a_run_that_lost_its_folder_saves_nothing() {
+  write_tiny_config
+  local count
+  for count in 1 2; do
+    rm -rf out
+    start_train $count "${endless[@]}"
+    await_step out 2
+    printf 'host=elsewhere\npid=1\nstarted=1\nboot=1\njob=4711\n' >new
+    mv new out/lock
+    kill -USR2 "$started"
+    ends 74
+    expect_error 'folder out is in use by a run on host elsewhere \(process 1, SLURM job 4711\)'
+    expect_checkpoints out
+    expect_line out/lock '^host=elsewhere$'
+  done
+}
+
+# Nor add lines to its metrics.
+test_metrics_of_a_run_that_lost_its_folder_go_nowhere() {
+  write_tiny_config
+  expect 0 train 1 train.steps=2
+  exec 9>>out/metrics.jsonl
+  expect 0 train 1 train.steps=4
+  echo '{"step":3,"loss":1}' >&9
+  exec 9>&-
+  expect_steps out 1 4
+}
+
 test_a_lock_that_names_nobody() {
   write_tiny_config
   mkdir out

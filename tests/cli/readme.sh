@@ -15,7 +15,7 @@ copy_tree() {
 # The steps of the README's runs, shortened.
 shorten() {
   sed -E 's/step_00000300/step_00000006/; s/train\.steps=400/train.steps=8 --set schedule.warmup_steps=2/;
-    /lazytrain train/ { /train\.steps=/! s/$/ --set train.steps=6/; s/$/ --set schedule.warmup_steps=2/ }
+    /(lazytrain train|mpirun\/train.sh)/ { /train\.steps=/! s/$/ --set train.steps=6/; s/$/ --set schedule.warmup_steps=2/ }
     /mpirun/ s/mpirun /mpirun -q --oversubscribe /'
 }
 

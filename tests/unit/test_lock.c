@@ -38,9 +38,11 @@ static void lock_and_unlock(void **state) {
     (void)state;
     assert_int_equal(lt_folder_lock(folder), LT_OK);
     assert_true(exists("lock"));
+    assert_int_equal(lt_folder_check_lock(folder), LT_OK);
     assert_says(lt_folder_lock(folder), LT_IO, "is in use by a run on host");
     lt_folder_unlock(folder);
     assert_false(exists("lock"));
+    assert_says(lt_folder_check_lock(folder), LT_IO, "lock is no longer this run's");
     assert_int_equal(lt_folder_lock(folder), LT_OK);
     lt_folder_unlock(folder);
     lt_folder_unlock(folder);
