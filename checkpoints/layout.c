@@ -242,15 +242,59 @@ static lt_status read_piece(int memory, off_t at, off_t end, lt_layout *layout) 
     return LT_OK;
 }
 
-/* Takes over what is not a hole. */
-static lt_status read_pieces(int memory, lt_layout *layout) {
-    layout->length = lseek(memory, 0, SEEK_END);
-    off_t at = lseek(memory, 0, SEEK_DATA), end;
-    while (at >= 0 && (end = lseek(memory, at, SEEK_HOLE)) >= 0) {
-        LT_CHECK(read_piece(memory, at, end, layout));
-        at = lseek(memory, end, SEEK_DATA);
+/* Where chunks lie. */
+typedef struct range {
+    off_t begin, end;
+} range;
+
+static int by_place(const void *a, const void *b) {
+    const off_t x = ((const range *)a)->begin, y = ((const range *)b)->begin;
+    return (x > y) - (x < y);
+}
+
+static range *chunk_ranges(const lt_layout *layout, const lt_registry *registry) {
+    range *ranges = malloc((size_t)layout->chunks * sizeof *ranges);
+    int64_t number = 0;
+    for (int kind = 0; kind < LT_TENSOR_KINDS && ranges; kind++)
+        for (int i = 0; i < registry->count; i++) {
+            const lt_chunking cut = lt_chunking_of(&registry->parameters[i]);
+            for (int64_t k = 0; k < cut.chunks; k++, number++) {
+                const off_t begin = (off_t)layout->addresses[number];
+                ranges[number] = (range){begin, begin + (off_t)cut.chunk_bytes + LT_FLETCHER32_BYTES};
+            }
+        }
+    if (ranges) qsort(ranges, (size_t)layout->chunks, sizeof *ranges, by_place);
+    return ranges;
+}
+
+/* Takes over what is not a hole of the bytes between two chunks. */
+static lt_status read_gap(int memory, off_t begin, off_t end, lt_layout *layout) {
+    while (begin < end) {
+        const off_t at = lseek(memory, begin, SEEK_DATA);
+        if (at < 0 && errno == ENXIO) return LT_OK; /* holes up to the end of the file */
+        const off_t hole = at < 0 ? at : lseek(memory, at, SEEK_HOLE);
+        if (hole < 0) return lt_system_failure("read", "the layout of checkpoints");
+        begin = hole < end ? hole : end;
+        if (at < begin) LT_CHECK(read_piece(memory, at, begin, layout));
     }
-    if (layout->length < 0 || at >= 0 || errno != ENXIO) return lt_system_failure("read", "the layout of checkpoints");
+    return LT_OK;
+}
+
+/* All but the chunks, to the byte: ranks write theirs while the structure is written. */
+static lt_status read_pieces(int memory, lt_layout *layout, const lt_registry *registry) {
+    layout->length = lseek(memory, 0, SEEK_END);
+    if (layout->length < 0) return lt_system_failure("read", "the layout of checkpoints");
+    range *ranges = chunk_ranges(layout, registry);
+    if (!ranges) return no_memory();
+    lt_status status = LT_OK;
+    off_t at = 0;
+    for (int64_t i = 0; i < layout->chunks && status == LT_OK; i++) {
+        status = read_gap(memory, at, ranges[i].begin, layout);
+        at = ranges[i].end;
+    }
+    if (status == LT_OK) status = read_gap(memory, at, layout->length, layout);
+    free(ranges);
+    LT_CHECK(status);
     for (int i = 0; i < layout->pieces; i++)
         LT_CHECK(lt_layout_numbers_find(&layout->numbers, layout->piece[i].bytes, layout->piece[i].size));
     return lt_layout_numbers_check(&layout->numbers);
@@ -278,7 +322,7 @@ static lt_status fill(lt_layout *layout, int memory, answer *answered, const lt_
     layout->addresses = malloc((size_t)layout->chunks * sizeof *layout->addresses);
     if (!layout->addresses) return no_memory();
     memcpy(layout->addresses, answered->addresses, (size_t)layout->chunks * sizeof *layout->addresses);
-    return read_pieces(memory, layout);
+    return read_pieces(memory, layout, registry);
 }
 
 lt_status lt_layout_create(const lt_checkpoint_header *header, const lt_registry *registry,
@@ -317,17 +361,11 @@ const int64_t *lt_layout_addresses(const lt_layout *layout) {
     return layout->addresses;
 }
 
-lt_status lt_layout_write(lt_layout *layout, const char *path, const lt_checkpoint_header *header) {
+lt_status lt_layout_write(lt_layout *layout, int file, const char *path, const lt_checkpoint_header *header) {
     lt_layout_numbers_set(&layout->numbers, header);
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0) return lt_system_failure("create", path);
-    lt_status status = LT_OK;
-    for (int i = 0; i < layout->pieces && status == LT_OK; i++) {
+    for (int i = 0; i < layout->pieces; i++) {
         const piece *p = &layout->piece[i];
-        status = lt_write_at(file, path, p->bytes, p->size, p->offset);
+        LT_CHECK(lt_write_at(file, path, p->bytes, p->size, p->offset));
     }
-    if (status == LT_OK && ftruncate(file, layout->length) != 0)
-        status = lt_system_failure("set the length of", path);
-    if (close(file) != 0 && status == LT_OK) status = lt_system_failure("close", path);
-    return status;
+    return ftruncate(file, layout->length) == 0 ? LT_OK : lt_system_failure("set the length of", path);
 }

@@ -10,8 +10,8 @@
 /* The offset of every chunk in the order of chunks.h. */
 const int64_t *lt_layout_addresses(const lt_layout *layout);
 
-/* Writes the structure, with step, tokens and samples of `header`, to the new or emptied file `path`, in its
- * final length. Local: rank 0. LT_IO. */
-lt_status lt_layout_write(lt_layout *layout, const char *path, const lt_checkpoint_header *header);
+/* Writes the structure, with step, tokens and samples of `header`, to `file` (of `path`), and sets its
+ * length. Others may write their chunks meanwhile. Local: rank 0. LT_IO. */
+lt_status lt_layout_write(lt_layout *layout, int file, const char *path, const lt_checkpoint_header *header);
 
 #endif

@@ -1,10 +1,10 @@
 /* The parts of a save, for who wants to go on while files are written. lt_checkpoint_save() is all of them in
- * a row:
+ * a row.
  *
- *   lt_save_begin     collective   structure by rank 0; with a snapshot, a copy of this rank's share of the
- * tensors lt_save_write     local        writes and fsyncs this rank's share; no HDF5 and no MPI, so any
- * thread may (all ranks agree that every share is written) lt_save_publish   rank 0       renames and fsyncs
- * the folder lt_save_end       local
+ * lt_save_begin(), collective: with a snapshot, copies this rank's share of the tensors.
+ * lt_save_write(), local: writes and fsyncs this rank's share, rank 0 the structure too. It calls no MPI: any
+ * thread may. Then all ranks agree that every share is written. lt_save_publish(), rank 0: renames the file
+ * and fsyncs the folder. lt_save_end(), local.
  */
 #ifndef LT_CHECKPOINTS_SAVE_H
 #define LT_CHECKPOINTS_SAVE_H
@@ -24,10 +24,8 @@ lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *dire
                         const lt_checkpoint_header *header, const lt_registry *registry,
                         const lt_tensor_access *access, void *snapshot, lt_save **save);
 
-/* After a failed write or publishing of a save with a snapshot: lays the file out anew, so that
- * lt_save_write() can be tried again; nothing of the first try is relied on. Collective. */
-lt_status lt_save_again(lt_save *save);
-
+/* May be called again after it or lt_save_publish() failed, where there is a snapshot: everything is written
+ * anew. */
 lt_status lt_save_write(lt_save *save);
 
 /* Bytes that lt_save_write() has written so far, to tell a slow disk from one that hangs. Local, any thread.

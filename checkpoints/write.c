@@ -157,17 +157,6 @@ static lt_status prepare(lt_save *s, const char *directory) {
     return LT_OK;
 }
 
-/* The structure is as long as the file will be. */
-static lt_status write_structure(lt_save *s) {
-    memcpy(s->addresses, lt_layout_addresses(s->layout), (size_t)s->chunks * sizeof *s->addresses);
-    return lt_layout_write(s->layout, s->partial, &s->header);
-}
-
-lt_status lt_save_again(lt_save *s) {
-    LT_CHECK(lt_grid_share_status(s->grid, s->grid->rank == 0 ? write_structure(s) : LT_OK, NULL));
-    return lt_grid_broadcast(s->grid, s->addresses, (size_t)s->chunks * sizeof *s->addresses, 0);
-}
-
 lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *directory,
                         const lt_checkpoint_header *header, const lt_registry *registry,
                         const lt_tensor_access *access, void *snapshot, lt_save **save) {
@@ -185,7 +174,9 @@ lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *dire
         status = prepare(s, directory);
     }
     LT_CHECK_DONE(status, lt_grid_share_status(grid, status, NULL));
-    LT_CHECK_DONE(status, lt_save_again(s));
+    if (grid->rank == 0)
+        memcpy(s->addresses, lt_layout_addresses(layout), (size_t)s->chunks * sizeof *s->addresses);
+    LT_CHECK_DONE(status, lt_grid_broadcast(grid, s->addresses, (size_t)s->chunks * sizeof *s->addresses, 0));
     if (snapshot != NULL)
         LT_CHECK_DONE(status,
                       lt_grid_share_status(grid, for_each_chunk(s, LT_OK, fetch_into_snapshot), NULL));
@@ -196,11 +187,14 @@ done:
     return status;
 }
 
+/* The ranks' files are one: whoever comes first creates it, and what each writes is its own. */
 lt_status lt_save_write(lt_save *s) {
     s->written_from = s->written_to = 0;
     lt_watchdog_file(s->partial);
-    s->file = open(s->partial, O_WRONLY | O_CLOEXEC);
-    lt_status status = s->file < 0 ? lt_system_failure("open", s->partial) : LT_OK;
+    s->file = open(s->partial, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    lt_status status = s->file < 0 ? lt_system_failure("create", s->partial) : LT_OK;
+    if (status == LT_OK && s->grid->rank == 0)
+        status = lt_layout_write(s->layout, s->file, s->partial, &s->header);
     status = for_each_chunk(s, status, s->snapshot != NULL ? store_from_snapshot : fetch_and_store);
     if (status == LT_OK && fsync(s->file) != 0) status = lt_system_failure("sync", s->partial);
     if (s->file >= 0 && close(s->file) != 0 && status == LT_OK)
@@ -213,7 +207,6 @@ int64_t lt_save_written(const lt_save *s) {
     return atomic_load_explicit(&s->written, memory_order_relaxed);
 }
 
-/* The structure was written by rank 0 before the chunks: its fsync covers it on every host. */
 lt_status lt_save_publish(lt_save *s) {
     if (rename(s->partial, s->final) != 0) return lt_system_failure("rename into place", s->partial);
     return lt_sync_directory(s->directory);

@@ -112,7 +112,6 @@ static lt_status try_again(lt_run *run) {
     lt_log_warning("%s; the step goes on, the save is tried once more", lt_error_message());
     b->tried = true;
     b->phase = WRITING;
-    LT_CHECK(lt_run_share(run, lt_save_again(b->save)));
     start_thread(b);
     return LT_OK;
 }

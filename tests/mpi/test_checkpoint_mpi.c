@@ -157,7 +157,7 @@ static void from_snapshot(const lt_grid *shape) {
     lt_status status = lt_save_write(parts);
     setrlimit(RLIMIT_FSIZE, &limit);
     CHECK(status == (grid.rank == grid.ranks - 1 ? LT_IO : LT_OK));
-    CHECK(lt_save_again(parts) == LT_OK);
+    CHECK(lt_grid_barrier(&grid) == LT_OK);
     CHECK(lt_save_write(parts) == LT_OK);
     CHECK(lt_save_written(parts) >= (int64_t)bytes);
     CHECK(lt_grid_barrier(&grid) == LT_OK);
