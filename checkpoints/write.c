@@ -30,6 +30,7 @@ struct lt_save {
     unsigned char *buffer;   /* of one chunk */
     unsigned char *snapshot; /* this rank's chunks in a row, each with room for its checksum; NULL: none */
     int file;
+    bool published;                 /* there is no partial file any more */
     off_t written_from, written_to; /* handed to the disk / written */
     _Atomic int64_t written;        /* bytes */
 };
@@ -209,14 +210,15 @@ int64_t lt_save_written(const lt_save *s) {
 
 lt_status lt_save_publish(lt_save *s) {
     if (rename(s->partial, s->final) != 0) return lt_system_failure("rename into place", s->partial);
-    return lt_sync_directory(s->directory);
+    LT_CHECK(lt_sync_directory(s->directory));
+    s->published = true;
+    return LT_OK;
 }
 
-/* Before the rename this removes the partial file, after it there is none. */
 void lt_save_end(lt_save *s) {
     if (s == NULL) return;
     lt_watchdog_file(NULL);
-    if (s->grid->rank == 0 && s->partial[0] != '\0') unlink(s->partial);
+    if (s->grid->rank == 0 && s->partial[0] != '\0' && !s->published) unlink(s->partial);
     free(s->buffer);
     free(s->addresses);
     free(s);

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double NOTABLE_SHARE = 0.1, NOTABLE_MS = 5; /* of a straggler's excess */
+/* A straggler's excess over the median rank, and how long it must last: a busy moment is no news. */
+static const double NOTABLE_SHARE = 0.1, NOTABLE_MS = 5, NOTABLE_S = 30;
 
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -55,9 +56,10 @@ void lt_interval_begin(lt_interval *interval) {
 
 static void name_straggler(lt_interval *interval, const lt_straggler *slow) {
     const bool notable = slow->excess_ms > NOTABLE_MS && slow->excess_ms > NOTABLE_SHARE * slow->median_ms;
-    const bool again = notable && interval->suspect == slow->rank;
+    if (!notable || interval->suspect != slow->rank) interval->suspect_since = interval->began;
     interval->suspect = notable ? slow->rank : -1;
-    if (!again || interval->reported == slow->rank) return;
+    if (!notable || interval->reported == slow->rank || lt_now_s() - interval->suspect_since < NOTABLE_S)
+        return;
     interval->reported = slow->rank;
     lt_log_warning("rank %d on %s holds the others up: %.1f ms a step (%.0f%%) more than the median rank",
                    slow->rank, interval->hosts[slow->rank], slow->excess_ms,

@@ -28,6 +28,7 @@ typedef struct lt_interval {
     char (*hosts)[64];  /* one a rank */
     int64_t total_steps;
     int suspect, reported; /* the rank that was slow in the interval before; the last one named; -1: none */
+    double suspect_since;
 } lt_interval;
 
 /* The busiest rank of `ranks` and by how much it passes the median one (the lower one of two). `sorted` is

@@ -19,7 +19,8 @@ struct lt_metrics {
     int64_t validations; /* lines of the step that the run goes on from */
     char *line;          /* what is being written; grows to the longest line and stays */
     size_t used, capacity;
-    bool failed; /* no memory for the line */
+    bool failed;    /* no memory for the line */
+    bool unwritten; /* the line could not be appended */
 };
 
 lt_status lt_metrics_open(const char *directory, int64_t last_step, lt_metrics **metrics) {
@@ -47,11 +48,6 @@ void lt_metrics_close(lt_metrics *metrics) {
 
 int64_t lt_metrics_validations(const lt_metrics *metrics) {
     return metrics->validations;
-}
-
-lt_status lt_metrics_sync(lt_metrics *metrics) {
-    if (fsync(metrics->file) == 0) return LT_OK;
-    return lt_fail(LT_IO, "%s: fsync failed: %s", metrics->path, strerror(errno));
 }
 
 /* ---- a line
@@ -127,10 +123,9 @@ static void begin_line(lt_metrics *metrics) {
 }
 
 /* Appends the line; a part of one is taken back, so that the next does not run into it. */
-static lt_status end_line(lt_metrics *metrics) {
-    add(metrics, "}\n");
-    if (metrics->failed) return lt_fail(LT_IO, "out of memory while writing %s", metrics->path);
+static lt_status append(lt_metrics *metrics) {
     size_t written = 0;
+    metrics->unwritten = true;
     while (written < metrics->used) {
         ssize_t count = write(metrics->file, metrics->line + written, metrics->used - written);
         if (count < 0 && errno == EINTR) continue;
@@ -142,7 +137,20 @@ static lt_status end_line(lt_metrics *metrics) {
         written += (size_t)count;
     }
     metrics->size += (off_t)written;
+    metrics->unwritten = false;
     return LT_OK;
+}
+
+static lt_status end_line(lt_metrics *metrics) {
+    add(metrics, "}\n");
+    if (metrics->failed) return lt_fail(LT_IO, "out of memory while writing %s", metrics->path);
+    return append(metrics);
+}
+
+lt_status lt_metrics_sync(lt_metrics *metrics) {
+    if (metrics->unwritten) LT_CHECK(append(metrics));
+    if (fsync(metrics->file) == 0) return LT_OK;
+    return lt_fail(LT_IO, "%s: fsync failed: %s", metrics->path, strerror(errno));
 }
 
 lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *values) {

@@ -50,7 +50,9 @@ lt_status lt_metrics_check(const char *directory);
 lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *values);
 lt_status lt_metrics_write_validation(lt_metrics *metrics, int64_t step, const char *name, double loss);
 
-/* fsync: before a checkpoint is published. */
+/* fsync: before a checkpoint is published. A line that could not be appended is tried once more first:
+ * without it no checkpoint of its step may be published, and the run that goes on from an older one writes it
+ * anew. */
 lt_status lt_metrics_sync(lt_metrics *metrics);
 
 /* Closes and frees; NULL is fine. */

@@ -81,10 +81,15 @@ static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t
 
 /* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
  * fewer layers too. */
-lt_status lt_run_check_memory(const lt_run *run) {
+lt_status lt_run_check_memory(lt_run *run) {
     const double available = lt_memory_available("") / run->grid.local_ranks;
     const double needed = needed_bytes(run, &run->model_options);
-    if (available == 0 || needed <= available) return LT_OK;
+    if (available == 0 || needed <= available) {
+        const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
+        run->checkpoint_bytes =
+            (int64_t)(plan.parameters + plan.optimizer) + (1 << 20); /* and some metrics */
+        return LT_OK;
+    }
     lt_model_options less = run->model_options;
     char advice[160] = "choose a smaller model or fewer ranks a host";
     if (fits_with_less(run, &less, &less.micro_batch, available))
@@ -98,12 +103,6 @@ lt_status lt_run_check_memory(const lt_run *run) {
                  (long long)less.shape.layers);
     return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free; %s",
                    run->arguments.config_path, needed / 0x1p30, available / 0x1p30, advice);
-}
-
-/* Bytes of one checkpoint and some metrics. */
-int64_t lt_run_checkpoint_bytes(const lt_run *run) {
-    const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
-    return (int64_t)(plan.parameters + plan.optimizer) + (1 << 20);
 }
 
 /* Everything that a step works in, sized once. */

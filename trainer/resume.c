@@ -109,7 +109,7 @@ static lt_status judge_named_files(lt_run *run) {
 static lt_status prepare_folders(lt_run *run) {
     const char *folder = run->config.checkpoint.dir, *log = run->config.log.dir;
     if (strcmp(log, folder) != 0) LT_CHECK(lt_folder_prepare("log.dir", log, 1 << 20, &run->made_log));
-    LT_CHECK(lt_folder_prepare("checkpoint.dir", folder, lt_run_checkpoint_bytes(run), &run->made_folder));
+    LT_CHECK(lt_folder_prepare("checkpoint.dir", folder, run->checkpoint_bytes, &run->made_folder));
     return lt_metrics_check(log);
 }
 

@@ -55,6 +55,7 @@ typedef struct lt_run {
     bool error_shared;            /* the last error is known to all ranks */
     lt_metrics *metrics;          /* rank 0; else NULL */
 
+    int64_t checkpoint_bytes; /* about, of a file */
     size_t snapshot_bytes;
     void *snapshot;            /* checkpoint.async: this rank's share of a checkpoint; else NULL */
     lt_background *background; /* the save that is under way; NULL: none (trainer/background.h) */

@@ -3,7 +3,6 @@
 #include "checkpoints/folder.h"
 #include "comm/log.h"
 #include "comm/watchdog.h"
-#include "trainer/setup.h"
 
 static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                             int64_t count, float *values) {
@@ -51,7 +50,7 @@ static lt_status save_once(lt_run *run) {
 }
 
 void lt_run_grant_transfer(const lt_run *run) {
-    lt_watchdog_grant((double)lt_run_checkpoint_bytes(run) / 20e6);
+    lt_watchdog_grant((double)run->checkpoint_bytes / 20e6);
 }
 
 lt_status lt_run_save(lt_run *run) {

@@ -27,11 +27,8 @@ lt_status lt_run_divide_work(lt_run *run);
 void lt_run_fill_model_options(lt_run *run);
 
 /* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
- * fewer layers too. */
-lt_status lt_run_check_memory(const lt_run *run);
-
-/* Bytes of one checkpoint and some metrics. */
-int64_t lt_run_checkpoint_bytes(const lt_run *run);
+ * fewer layers too. Fills run->checkpoint_bytes. */
+lt_status lt_run_check_memory(lt_run *run);
 
 /* Everything that steps, validation and saves work in, sized once. LT_IO: no memory. */
 lt_status lt_run_allocate(lt_run *run);

@@ -18,11 +18,11 @@ static int failures;
         } \
     } while (0)
 
-/* Ten steps that took a second: `slow` was busy throughout, the others waited for `waited_ms` of it. */
+/* Ten steps that took 20 seconds: `slow` was busy throughout, the others waited for `waited_ms` of it. */
 static lt_metrics_step gather(lt_interval *interval, int slow, double waited_ms) {
     lt_metrics_step metrics = {0};
     lt_interval_begin(interval);
-    interval->began -= 1;
+    interval->began -= 20;
     interval->steps = 10;
     interval->data_wait_ms = 10 * grid.rank;
     interval->comm_wait_ms = grid.rank == slow ? 0 : waited_ms;
@@ -32,26 +32,32 @@ static lt_metrics_step gather(lt_interval *interval, int slow, double waited_ms)
 
 static void times_are_maxima_over_ranks(lt_interval *interval) {
     const lt_metrics_step metrics = gather(interval, 0, 0);
-    CHECK(metrics.step_ms >= 100);
+    CHECK(metrics.step_ms >= 2000);
     CHECK(metrics.data_wait_ms == grid.ranks - 1);
     CHECK(metrics.tokens_per_s == 1e3 * 1000 / metrics.step_ms);
     CHECK(metrics.tokens_per_s_per_rank == metrics.tokens_per_s / grid.ranks);
     CHECK(metrics.flops_utilisation == 1e-6 * 1e9 / metrics.step_ms / (100 * grid.ranks));
 }
 
-/* Over two intervals in a row; another one is named in its turn; a small excess is no news. */
-static void a_straggler_is_named_the_second_time(lt_interval *interval) {
+/* A rank that was slow for 30 s; another one in its turn. */
+static void a_straggler_is_named_in_time(lt_interval *interval) {
     const int last = grid.ranks - 1;
-    lt_metrics_step metrics = gather(interval, last, 300);
+    lt_metrics_step metrics = gather(interval, last, 3000);
     CHECK(metrics.slowest_rank == last);
-    CHECK(metrics.comm_wait_ms == (grid.ranks > 1 ? 30 : 0));
-    CHECK(grid.ranks == 1 || metrics.slowest_excess_ms > 5);
-    CHECK(interval->reported == -1);
-    gather(interval, last, 300);
+    CHECK(metrics.comm_wait_ms == (grid.ranks > 1 ? 300 : 0));
+    CHECK(grid.ranks == 1 || metrics.slowest_excess_ms > 200);
+    CHECK(interval->reported == -1); /* for 20 s */
+    interval->suspect_since -= 20;
+    gather(interval, last, 3000);
     CHECK(interval->reported == (grid.ranks > 1 ? last : -1));
-    gather(interval, 0, 300);
+    gather(interval, 0, 3000);
     CHECK(interval->reported == (grid.ranks > 1 ? last : -1));
-    gather(interval, 0, 300);
+    interval->suspect_since -= 20;
+    gather(interval, 0, 3000);
+    CHECK(interval->reported == (grid.ranks > 1 ? 0 : -1));
+    gather(interval, last, 40); /* a fiftieth */
+    interval->suspect_since -= 100;
+    gather(interval, last, 40);
     CHECK(interval->reported == (grid.ranks > 1 ? 0 : -1));
 }
 
@@ -74,7 +80,7 @@ int main(int argc, char **argv) {
     }
     the_excess_is_over_the_median();
     times_are_maxima_over_ranks(&interval);
-    a_straggler_is_named_the_second_time(&interval);
+    a_straggler_is_named_in_time(&interval);
     lt_interval_close(&interval);
 
     lt_verdict verdict;
