@@ -103,9 +103,9 @@ test-slow: ## the slow tests, and `make fault`
 	$(AGAIN) build-tests
 	@RUNS=$(FAULT_RUNS) tests/run.sh $(BUILD) slow fault
 
-fault: ## the fault campaign: RUNS=50 runs, each killed at random moments and resumed (SEED=N draws the same again)
+fault: ## the fault campaigns: RUNS=50 runs, each killed at random moments and resumed; power cuts (SEED=N draws the same again)
 	$(deps_for) build test
-	$(AGAIN) build-program
+	$(AGAIN) build-faults
 	@RUNS=$(FAULT_RUNS) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200) tests/run.sh $(BUILD) fault
 FAULT_RUNS = $(or $(RUNS),50)
 

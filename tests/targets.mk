@@ -35,8 +35,20 @@ $(BUILD)/tests/fault/shim.so: tests/fault/shim.c tests/fault/shim.h
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(CFLAGS) -DFAULT_PRELOADED -shared -fPIC -o $@ $< -ldl
 
-.PHONY: build-tests run-bench run-lint
-build-tests: build-program $(UNIT_TESTS) $(MPI_TESTS) $(BUILD)/tests/fault/shim.so
+# Records a run; shows what a power cut may leave of it.
+$(BUILD)/tests/fault/record.so: tests/fault/record.c tests/fault/record.h tests/fault/preload.h
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(CFLAGS) -shared -fPIC -o $@ $< -ldl
+
+$(BUILD)/tests/fault/power_cut: $(BUILD)/obj/tests/fault/power_cut.o $(BUILD)/liblazytrain.a
+	@mkdir -p $(@D)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))
+
+FAULT_TOOLS := $(addprefix $(BUILD)/tests/fault/,shim.so record.so power_cut)
+
+.PHONY: build-tests build-faults run-bench run-lint
+build-faults: build-program $(FAULT_TOOLS)
+build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS)
 
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
 
