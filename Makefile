@@ -70,7 +70,7 @@ OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_S
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-slow fault bench lint sanitize clean help
+.PHONY: all deps install demo test test-slow fault fuzz bench lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -108,6 +108,10 @@ fault: ## the fault campaigns: RUNS=50 runs, each killed at random moments and r
 	$(AGAIN) build-faults
 	@RUNS=$(FAULT_RUNS) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200) tests/run.sh $(BUILD) fault
 FAULT_RUNS = $(or $(RUNS),50)
+
+fuzz: ## fuzzes the reading of checkpoints, with clang: FUZZ_SECONDS=60
+	$(deps_for) build fuzz
+	$(AGAIN) run-fuzz
 
 bench: ## speed, as shares of sgemm measured beside it
 	$(deps_for) build test

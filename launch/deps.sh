@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: launch/deps.sh build [test] [lint]. Says what it does, does nothing where all is there.
+# Installs what is missing: launch/deps.sh build [test] [fuzz] [lint]. Says what it does, does nothing where all is there.
 # Used by `make`; DEPS=skip leaves it out (clusters without root: see the README for what must be there).
 set -eu
 mpicc=${MPICC:-mpicc}
@@ -38,12 +38,15 @@ for set; do
       need libcmocka-dev library cmocka
       need hdf5-tools have h5diff
       need python3-h5py /usr/bin/python3 -c 'import h5py' ;;
+    fuzz)
+      need clang have "${FUZZ_CC:-clang}"
+      need libclang-rt-14-dev any_file /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/clang/*/lib/*/libclang_rt.fuzzer*.a ;;
     lint)
       need clang-format have clang-format
       need clang-tidy have clang-tidy
       need cppcheck have cppcheck
       need shellcheck have shellcheck ;;
-    *) echo "deps.sh: unknown set $set; expected build, test or lint" >&2; exit 2 ;;
+    *) echo "deps.sh: unknown set $set; expected build, test, fuzz or lint" >&2; exit 2 ;;
   esac
 done
 
