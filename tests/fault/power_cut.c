@@ -322,12 +322,20 @@ static bool judge(const char *folder, int64_t saved, int64_t *newest) {
 static const char *const kind_names[] = {"say",   "write", "truncate", "sync",   "create",
                                          "mkdir", "link",  "rename",   "remove", "sync folder"};
 
-/* Every second cut is by turns beside an operation that is no write, since most are; the others are drawn. */
+/* Most may be lost before a sync; most is promised after something was said. */
+static bool is_telling(size_t cut) {
+    if (cut == event_count) return true;
+    const int next = events[cut].r.kind;
+    return next == RECORD_SYNC || next == RECORD_SYNC_FOLDER ||
+           (cut > 0 && events[cut - 1].r.kind == RECORD_SAY);
+}
+
+/* Two of three cuts are telling ones, by turns; the others are drawn. */
 static size_t choose_cut(long state) {
     static size_t turn;
-    if (state % 2 != 0) return draw(event_count + 1);
-    do turn = turn % event_count + 1;
-    while (events[turn - 1].r.kind == RECORD_WRITE);
+    if (state % 3 == 2) return draw(event_count + 1);
+    do turn = (turn + 1) % (event_count + 1);
+    while (!is_telling(turn));
     return turn;
 }
 
