@@ -40,7 +40,7 @@ for set; do
       need python3-h5py /usr/bin/python3 -c 'import h5py' ;;
     fuzz)
       need clang have "${FUZZ_CC:-clang}"
-      need libclang-rt-14-dev any_file /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a /usr/lib/clang/*/lib/*/libclang_rt.fuzzer*.a ;;
+      need libclang-rt-dev any_file /usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*.a ;;
     lint)
       need clang-format have clang-format
       need clang-tidy have clang-tidy
