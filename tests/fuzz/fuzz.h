@@ -22,7 +22,7 @@ static const char *checkpoint; /* the good one's path */
 static long executions, accepted, crashed;
 
 static void tell(void) {
-    printf("# fuzz: %ld executions: %ld accepted, %ld crashes or hangs of the child contained\n", executions,
+    printf("# fuzz: %ld executions: %ld accepted, %ld taken for a crash or hang of the child\n", executions,
            accepted, crashed);
 }
 
