@@ -70,7 +70,7 @@ OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_S
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-slow test-slurm fault bench lint sanitize clean help
+.PHONY: all deps install demo test test-slow test-slurm fault fuzz bench lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -108,11 +108,15 @@ test-slow: ## the slow tests, and `make fault`
 	$(AGAIN) build-tests
 	@RUNS=$(FAULT_RUNS) tests/run.sh $(BUILD) slow fault
 
-fault: ## the fault campaign: RUNS=50 runs, each killed at random moments and resumed (SEED=N draws the same again)
+fault: ## the fault campaigns: RUNS=50 runs, each killed at random moments and resumed; power cuts (SEED=N draws the same again)
 	$(deps_for) build test
-	$(AGAIN) build-program
+	$(AGAIN) build-faults
 	@RUNS=$(FAULT_RUNS) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200) tests/run.sh $(BUILD) fault
 FAULT_RUNS = $(or $(RUNS),50)
+
+fuzz: ## fuzzes the reading of checkpoints, with clang: FUZZ_SECONDS=60
+	$(deps_for) build fuzz
+	$(AGAIN) run-fuzz
 
 bench: ## speed, as shares of sgemm measured beside it
 	$(deps_for) build test

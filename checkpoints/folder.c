@@ -20,6 +20,16 @@ static const char METRICS[] = "metrics.jsonl";
 /* ---- prepare
  * ---------------------------------------------------------------------------------------------------- */
 
+/* A folder is there for good once its parent is synced; one that cannot be opened cannot be synced. */
+static lt_status keep_folder(const char *path) {
+    char parent[LT_PATH_BYTES];
+    snprintf(parent, sizeof parent, "%s", path);
+    char *slash = strrchr(parent, '/');
+    if (slash) slash[slash == parent] = 0;
+    const char *name = slash ? parent : ".";
+    return access(name, R_OK) == 0 ? lt_sync_directory(name) : LT_OK;
+}
+
 /* `made`: how many bytes of the path name the first folder that was missing; 0: none was. */
 static lt_status make_folder(const char *key, const char *directory, size_t *made) {
     char path[LT_PATH_BYTES];
@@ -34,6 +44,7 @@ static lt_status make_folder(const char *key, const char *directory, size_t *mad
         if (failed)
             return lt_fail(LT_BAD_INPUT, "cannot create folder %s: %s: choose another %s", path,
                            strerror(code), key);
+        if (!there) LT_CHECK(keep_folder(path));
         *slash = '/';
     }
     struct stat about;

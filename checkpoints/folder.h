@@ -10,9 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Makes the folder (and its parents) where it is missing and proves that files can be written there, with
- * room for `bytes` more. `key` is the config's name for it, in messages. `made` is for lt_folder_unmake().
- * LT_BAD_INPUT with the reason: found before the first step; then what was made is gone again. */
+/* Makes the folder (and its parents) where it is missing, durably, and proves that files can be written
+ * there, with room for `bytes` more. `key` is the config's name for it, in messages. `made` is for
+ * lt_folder_unmake(). LT_BAD_INPUT with the reason (LT_IO where a new folder cannot be synced): found before
+ * the first step; then what was made is gone again. */
 lt_status lt_folder_prepare(const char *key, const char *directory, int64_t bytes, size_t *made);
 
 /* Removes the folders that lt_folder_prepare() made, where they are still empty. */

@@ -28,27 +28,29 @@ static void print_config(const char *config, FILE *out) {
     }
 }
 
-static int64_t elements(const lt_stored_tensor *t) {
-    return t->dimensions == 1 ? t->shape[0] : t->shape[0] * t->shape[1];
+/* One whose data cannot be read may claim any shape. */
+static double elements(const lt_stored_tensor *t) {
+    return (double)t->shape[0] * (double)t->shape[1];
 }
 
 static void print_tensors(const lt_stored *stored, FILE *out) {
-    int64_t count[LT_TENSOR_KINDS] = {0}, sum[LT_TENSOR_KINDS] = {0};
+    int64_t count[LT_TENSOR_KINDS] = {0};
+    double sum[LT_TENSOR_KINDS] = {0};
     for (int i = 0; i < stored->tensors; i++) {
         const lt_stored_tensor *t = &stored->tensor[i];
         count[t->kind]++;
         sum[t->kind] += elements(t);
     }
     for (int kind = 0; kind < LT_TENSOR_KINDS; kind++)
-        fprintf(out, "%-17s %lld tensors, %lld elements, %.1f MB\n", lt_stored_group((lt_tensor_kind)kind),
-                (long long)count[kind], (long long)sum[kind], (double)sum[kind] * sizeof(float) / 1e6);
+        fprintf(out, "%-17s %lld tensors, %.0f elements, %.1f MB\n", lt_stored_group((lt_tensor_kind)kind),
+                (long long)count[kind], sum[kind], sum[kind] * sizeof(float) / 1e6);
     for (int i = 0; i < stored->tensors; i++) {
         const lt_stored_tensor *t = &stored->tensor[i];
         if (t->kind != LT_TENSOR_PARAMETER) continue;
         char shape[64];
         lt_stored_shape_text(t->dimensions, t->shape, shape);
-        fprintf(out, "    %-52s %-16s %.3f MB%s%s\n", t->name, shape,
-                (double)elements(t) * sizeof(float) / 1e6, t->problem[0] ? ": " : "", t->problem);
+        fprintf(out, "    %-52s %-16s %.3f MB%s%s\n", t->name, shape, elements(t) * sizeof(float) / 1e6,
+                t->problem[0] ? ": " : "", t->problem);
     }
 }
 

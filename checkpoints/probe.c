@@ -94,10 +94,12 @@ static lt_status judge(const char *path, reception received, int ended, lt_pack 
     if (answer->used >= sizeof end) memcpy(&end, answer->bytes + answer->used - sizeof end, sizeof end);
     if (end.magic == TRAILER_MAGIC) {
         answer->used -= sizeof end;
-        *newer = end.newer != 0;
         if (end.status == LT_OK) return LT_OK;
-        answer->bytes[answer->used - 1] = 0;
-        return lt_fail((lt_status)end.status, "%s", (const char *)answer->bytes);
+        const int length = (int)strnlen((const char *)answer->bytes, answer->used);
+        if ((end.status == LT_IO || end.status == LT_BAD_INPUT) && length > 0) {
+            *newer = end.newer != 0;
+            return lt_fail((lt_status)end.status, "%.*s", length, (const char *)answer->bytes);
+        }
     }
     int killed_by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
     if (killed_by == SIGXCPU)

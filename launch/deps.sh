@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing: launch/deps.sh build [test] [slurm] [lint]. Says what it does, does nothing where all is there.
+# Installs what is missing: launch/deps.sh build [test] [slurm] [fuzz] [lint]. Says what it does, does nothing where all
+# is there.
 # Used by `make`; DEPS=skip leaves it out (clusters without root: see the README for what must be there).
 set -eu
 mpicc=${MPICC:-mpicc}
@@ -44,12 +45,15 @@ for set; do
       need slurmd have slurmd
       need slurm-client have srun
       need libpmix-dev any_file /usr/lib/*/libpmix.so ;; # what mpi_pmix.so opens
+    fuzz)
+      need clang have "${FUZZ_CC:-clang}"
+      need libclang-rt-dev any_file /usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*.a ;;
     lint)
       need clang-format have clang-format
       need clang-tidy have clang-tidy
       need cppcheck have cppcheck
       need shellcheck have shellcheck ;;
-    *) echo "deps.sh: unknown set $set; expected build, test, slurm or lint" >&2; exit 2 ;;
+    *) echo "deps.sh: unknown set $set; expected build, test, slurm, fuzz or lint" >&2; exit 2 ;;
   esac
 done
 

@@ -31,12 +31,44 @@ $(BUILD)/tests/unit/%: EXTRA := $(HDF5_CFLAGS)
 # The shim that makes calls fail: linked into tests, and preloaded to the program.
 $(BUILD)/tests/unit/test_save_faults $(BUILD)/tests/mpi/test_checkpoint_mpi: $(BUILD)/obj/tests/fault/shim.o
 
-$(BUILD)/tests/fault/shim.so: tests/fault/shim.c tests/fault/shim.h
+$(BUILD)/tests/fault/shim.so: tests/fault/shim.c tests/fault/shim.h tests/fault/preload.h
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(CFLAGS) -DFAULT_PRELOADED -shared -fPIC -o $@ $< -ldl
 
-.PHONY: build-tests run-bench run-lint
-build-tests: build-program $(UNIT_TESTS) $(MPI_TESTS) $(BUILD)/tests/fault/shim.so
+# Records a run; shows what a power cut may leave of it.
+$(BUILD)/tests/fault/record.so: tests/fault/record.c tests/fault/record.h tests/fault/preload.h
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(CFLAGS) -shared -fPIC -o $@ $< -ldl
+
+$(BUILD)/tests/fault/power_cut: $(BUILD)/obj/tests/fault/power_cut.o $(BUILD)/liblazytrain.a
+	@mkdir -p $(@D)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))
+
+FAULT_TOOLS := $(addprefix $(BUILD)/tests/fault/,shim.so record.so power_cut)
+
+.PHONY: build-tests build-faults run-bench run-lint
+build-faults: build-program $(FAULT_TOOLS)
+build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS)
+
+# Fuzz targets: clang's libFuzzer over the reading of checkpoints, built apart with the sanitizers.
+FUZZ_CC      ?= clang
+FUZZ_SOURCES := $(addprefix checkpoints/,child.c fletcher32.c inspect.c lookup3.c read.c stored.c system.c walk.c) \
+                comm/status.c comm/interrupt.c model/registry.c
+FUZZ_TARGETS := $(BUILD)/fuzz/fuzz_answer $(BUILD)/fuzz/fuzz_file
+FUZZ_FLAGS   := -std=gnu11 -I. $(WARNINGS) -Wno-sign-conversion -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,undefined \
+                -fno-sanitize-recover=undefined
+
+# A fork with AddressSanitizer's memory takes ten times as long.
+$(BUILD)/fuzz/fuzz_answer: FUZZ_EXTRA := -fsanitize=address
+$(BUILD)/fuzz/fuzz_file: FUZZ_EXTRA := checkpoints/probe.c -Wl,--wrap=lt_child_fork
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/unit/checkpoint_blocks.h $(FUZZ_SOURCES) checkpoints/probe.c $(wildcard checkpoints/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) $(HDF5_CFLAGS) -o $@ $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(HDF5_LIBS) -lm
+
+.PHONY: run-fuzz
+run-fuzz: build-program $(FUZZ_TARGETS)
+	@tests/fuzz/run.sh $(BUILD)
 
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/bench_*.c))
 

@@ -114,4 +114,28 @@ with h5py.File(sys.argv[1], "r") as f:
 PYTHON
 }
 
+# What FORMAT.md says under "Reading it", as it stands there, commands and Python; and the script that it names.
+test_the_examples_of_the_format_run() {
+  local line count=0
+  write_checkpoint
+  cp $checkpoint step_00001000.h5
+  awk '/^## / { inside = /^## Reading it/ } inside && sub(/^    /, "")' "$tests_root/../checkpoints/FORMAT.md" >examples
+  while read -r line; do
+    expect 0 bash -c "${line/#lazytrain/\"$LAZYTRAIN\"}"
+    [ -s stdout ] || fail "prints nothing: $line"
+    count=$((count + 1))
+  done < <(grep -E '^(h5dump|lazytrain) ' examples)
+  [ $count -eq 4 ] || fail "$count commands, expected 4"
+  /usr/bin/python3 -c 'import h5py' 2>/dev/null || skip "no h5py for /usr/bin/python3"
+  grep -vE '^(h5dump|lazytrain) ' examples >example.py
+  echo 'print(len(weights), weights["model.norm.weight"].shape)' >>example.py
+  expect 0 /usr/bin/python3 example.py
+  expect_line stdout '^12 model:$' '^ *hidden_size: 32$' '^25 \(32,\)$'
+  expect 0 /usr/bin/python3 "$tests_root/unit/read_checkpoint.py" step_00001000.h5
+  expect_line stdout '^step: 12$' '^tensors: 25$'
+  flip_byte step_00001000.h5 $(($(chunk_address params/model.norm.weight) + 5))
+  expect 1 /usr/bin/python3 example.py
+  expect 1 /usr/bin/python3 "$tests_root/unit/read_checkpoint.py" step_00001000.h5
+}
+
 run_tests

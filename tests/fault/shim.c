@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
-#include <dlfcn.h>
+#include "preload.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -63,13 +64,11 @@ static fault_kind kind_of(const char *name) {
 }
 
 __attribute__((constructor)) static void take_orders(void) {
-    const char *order = getenv("FAULT"), *rank = getenv("OMPI_COMM_WORLD_RANK"),
-               *for_rank = getenv("FAULT_RANK");
+    const char *order = getenv("FAULT"), *for_rank = getenv("FAULT_RANK");
     char kind[32], error[32], lasting[32] = "";
     long number;
     if (order == NULL) return;
-    if (rank == NULL) rank = getenv("PMI_RANK");
-    if (strcmp(rank == NULL ? "0" : rank, for_rank == NULL ? "0" : for_rank) != 0) return;
+    if (strcmp(preload_rank(), for_rank == NULL ? "0" : for_rank) != 0) return;
     if (sscanf(order, "%31s %ld %31s %31s", kind, &number, error, lasting) < 3) abort();
     fault.after = getenv("FAULT_AFTER");
     if (fault.after != NULL && fault.after[0] == '\0') fault.after = NULL;
@@ -106,32 +105,20 @@ static bool fails(fault_kind kind, const char *path) {
 }
 
 static bool fails_on(fault_kind kind, int descriptor) {
-    char name[64], path[4096];
+    char path[PRELOAD_PATH_BYTES];
     if (fault.kind != kind) return false;
-    snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
-    const ssize_t length = readlink(name, path, sizeof path - 1);
-    if (length < 0) return false;
-    path[length] = '\0';
+    preload_path_of(descriptor, path);
     return fails(kind, path);
 }
 
-/* A name may be relative. */
 static bool fails_at(fault_kind kind, const char *name) {
-    char path[8200];
+    char path[PRELOAD_PATH_BYTES];
     if (fault.kind != kind) return false;
-    if (name[0] == '/' || getcwd(path, 4096) == NULL)
-        path[0] = '\0';
-    else
-        strcat(path, "/");
-    strncat(path, name, 4096);
+    preload_absolute(name, path);
     return fails(kind, path);
 }
 
 /* ---- the calls ---- */
-
-#define REAL(name) \
-    static __typeof__(name) *real; \
-    if (real == NULL) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
 
 ssize_t write(int file, const void *data, size_t size) {
     REAL(write);
