@@ -96,9 +96,9 @@ end_hung_launcher() {
 has_lock() { [ disk/out/lock -nt stdout ]; } # a lock of its own, not of the run before
 is_saving() { compgen -G 'disk/out/step_*.partial' >/dev/null; }
 
-# What the run was at when it was struck, from what it left.
+# What the run was at when it was struck, from what it left; a save's leftover may be of the run before.
 phase() {
-  if $saving; then
+  if $saving && grep -q '^start ' stderr; then
     echo save
   elif grep -q '^done:' stderr; then
     echo end
@@ -136,7 +136,7 @@ draw() { # kind, whom
     *) moments=(step save) ;; # what the watchdog and the full disk promise is for running steps
   esac
   ranks=$((1 << RANDOM % 3)) victim=$((RANDOM % 4)) moment=${moments[RANDOM % ${#moments[@]}]}
-  ahead=$((1 + RANDOM % 4)) delay=$((RANDOM % 900)) async=false spread=false stall=60
+  ahead=$((1 + RANDOM % 8)) delay=$((RANDOM % 900)) async=false spread=false stall=60
   [ $((RANDOM % 2)) -eq 0 ] || async=true
   case "$*" in *launcher | HANG* | LINK*) [ "$ranks" -gt 1 ] || ranks=2 ;; esac
   case $1 in HANG | LINK) stall=5 ;; esac
@@ -167,17 +167,23 @@ await_moment() { # whom
 # ---- faults: strike_KIND strikes the started run and waits until it has ended ----
 
 # shellcheck disable=SC2086 # one word a process
+hit() { # signal
+  kill -"$1" $victims 2>/dev/null
+  note_save
+}
+note_save() { ! is_saving || saving=true; }
+
 strike_KILL() {
-  kill -KILL $victims 2>/dev/null
+  hit KILL
   end_hung_launcher
   ends 0 74 137
 }
 
 strike_STOP() { # whom
-  kill -STOP "$victims" 2>/dev/null
+  hit STOP
   wait_for is_past $((struck_us + 20000000))
   await_answer STOP "$1"
-  kill -CONT "$victims" 2>/dev/null
+  hit CONT
   wait_for is_answered
   kill -USR1 "$started" 2>/dev/null
   ends 74 75
@@ -185,25 +191,29 @@ strike_STOP() { # whom
 }
 
 strike_HANG() {
-  kill -STOP "$victims" 2>/dev/null
+  hit STOP
   ends 74
   is_turned_away || expect_error 'has not moved for [0-9]+ s in phase '
 }
 
 strike_DISK() {
   local end=$((SECONDS + RUN_TIMEOUT))
+  note_save
   while is_running && [ $SECONDS -lt $end ]; do # what the run frees is taken too
     head -c 64M /dev/zero 2>/dev/null >>disk/filler
     pause 20
   done
   ends 74
-  rm disk/filler
-  is_turned_away || expect_error 'No space left on device'
+  rm -f disk/filler
+  is_turned_away && return
+  expect_error 'No space left on device'
+  expect_line stderr 'warning: cannot write .* once more'
 }
 
 # The odd ranks are cut off from the launcher: nobody but their watchdogs ends them.
 strike_LINK() {
   pull_cable
+  note_save
   end_hung_launcher
   ends 1 74 137 205
   plug_cable
