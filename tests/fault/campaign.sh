@@ -66,7 +66,7 @@ end_living() { is_nobody_living || kill -KILL $(living) 2>/dev/null; }
 leave() {
   end_living
   end_hosts
-  umount --lazy disk 2>/dev/null
+  ! mountpoint -q disk || umount --lazy disk
 }
 
 await_nobody() {
