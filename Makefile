@@ -101,13 +101,13 @@ test: ## all tests but the slow ones (SUITES="unit mpi cli fault", TEST_ONLY=nam
 test-slow: ## the slow tests, and `make fault`
 	$(deps_for) build test
 	$(AGAIN) build-tests
-	@RUNS=$(FAULT_RUNS) tests/run.sh $(BUILD) slow fault
+	@$(CAMPAIGN) tests/run.sh $(BUILD) slow fault
 
-fault: ## the fault campaign: RUNS=50 runs, each killed at random moments and resumed (SEED=N draws the same again)
+fault: ## the fault campaign: one job that is struck FAULTS=100 times at random moments and resumed (SEED=N draws the same again)
 	$(deps_for) build test
 	$(AGAIN) build-program
-	@RUNS=$(FAULT_RUNS) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200) tests/run.sh $(BUILD) fault
-FAULT_RUNS = $(or $(RUNS),50)
+	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
+CAMPAIGN = FAULTS=$(or $(FAULTS),100) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
 bench: ## speed, as shares of sgemm measured beside it
 	$(deps_for) build test

@@ -226,14 +226,16 @@ strike_LINK() {
 # shellcheck disable=SC2154 # ends() sets it
 is_turned_away() { [ "$ended" -eq 74 ] && grep -q '^lazytrain: error: folder disk/out is in use by a run' stderr; }
 
-# Every checkpoint that is published is complete, and the newest one is no older than the one before. By other names of
-# the files, since ranks whose launcher was killed may live on for a moment and remove old ones.
+# Every checkpoint that is published is complete, and the newest one is no older than the one before and the last one that
+# the run said it had saved. By other names of the files, since ranks whose launcher was killed may live on for a moment and remove old ones.
 check_published() {
-  local before=$newest file
+  local before=$newest file said
   rm -rf disk/seen
   mkdir disk/seen
   for file in disk/out/step_*.h5; do ln "$file" disk/seen 2>/dev/null && newest=$((10#${file:14:8})); done
-  [ "$newest" -ge "$before" ] || fail "the newest checkpoint is of step $newest, it was of $before"
+  said=$(sed -nE 's/^saved disk\/out\/step_0*([0-9]+)\.h5.*/\1/p' stderr 2>/dev/null | tail -n 1)
+  [ "$newest" -ge "$before" ] && [ "$newest" -ge "${said:-0}" ] ||
+    fail "the newest checkpoint is of step $newest; it was of $before, and step ${said:-none} was saved"
   [ "$newest" -eq 0 ] || "$LAZYTRAIN" inspect --verify disk/seen >verified 2>&1 || fail "$(tail -n 1 verified)"
 }
 
