@@ -24,7 +24,8 @@ source "$(dirname "$0")/lib/watch.sh"
 #   HANG   SIGSTOP, and an impatient watchdog: the run ends
 #   DISK   the file system of the checkpoints is full until the run has ended
 #   LINK   the cable between the hosts of the run is out until the run has ended
-kinds=('KILL rank 3' 'KILL launcher 3' 'KILL all 2' 'STOP rank 1' 'STOP launcher 1' 'HANG rank 2' 'DISK full 2' 'LINK broken 2')
+kinds=('KILL rank 3' 'KILL launcher 3' 'KILL all 2' 'STOP rank 1' 'STOP launcher 1' 'HANG rank 2' 'DISK full 2'
+  'LINK broken 2')
 
 # Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet.
 newest=0 reached=0 pending=() hosts=()
@@ -33,7 +34,8 @@ newest=0 reached=0 pending=() hosts=()
 write_config() {
   write_tiny_config
   sed -i "s/vocab_size: .*/vocab_size: 8192/; s/^checkpoint: .*/checkpoint: {dir: disk\/out, every: 2, keep: 2}/
-    s/^train: .*/train: {steps: 1000000000, global_batch: 8, threads: 1}/; s/^schedule: .*/schedule: {kind: constant}/" tiny.yaml
+    s/^train: .*/train: {steps: 1000000000, global_batch: 8, threads: 1}/
+    s/^schedule: .*/schedule: {kind: constant}/" tiny.yaml
 }
 
 # ---- processes ----
@@ -226,15 +228,16 @@ strike_LINK() {
 # shellcheck disable=SC2154 # ends() sets it
 is_turned_away() { [ "$ended" -eq 74 ] && grep -q '^lazytrain: error: folder disk/out is in use by a run' stderr; }
 
-# Every checkpoint that is published is complete, and the newest one is no older than the one before and the last one that
-# the run said it had saved. By other names of the files, since ranks whose launcher was killed may live on for a moment and remove old ones.
+# Every checkpoint that is published is complete, and the newest one is no older than the one before and than what the run
+# said it had saved. By other names of the files, since ranks whose launcher was killed may live on for a moment and
+# remove old ones.
 check_published() {
   local before=$newest file said
   rm -rf disk/seen
   mkdir disk/seen
   for file in disk/out/step_*.h5; do ln "$file" disk/seen 2>/dev/null && newest=$((10#${file:14:8})); done
   said=$(sed -nE 's/^saved disk\/out\/step_0*([0-9]+)\.h5.*/\1/p' stderr 2>/dev/null | tail -n 1)
-  [ "$newest" -ge "$before" ] && [ "$newest" -ge "${said:-0}" ] ||
+  [ "$newest" -ge "$((before > ${said:-0} ? before : ${said:-0}))" ] ||
     fail "the newest checkpoint is of step $newest; it was of $before, and step ${said:-none} was saved"
   [ "$newest" -eq 0 ] || "$LAZYTRAIN" inspect --verify disk/seen >verified 2>&1 || fail "$(tail -n 1 verified)"
 }
@@ -309,13 +312,13 @@ finish() {
 # job NUMBER FAULT...
 job() {
   local fault number=$(($1 * 1000))
-  echo "# job $1 of SEED=$SEED: $#"
   mkdir disk
   trap leave EXIT
   case "${*:2}" in *DISK*) mount_disk || fail 'no tmpfs' ;; esac
   case "${*:2}" in *LINK*) start_hosts || fail "$reason" ;; esac
   for fault in "${@:2}"; do
     number=$((number + 1))
+    echo "# SEED=$SEED, fault $number: $fault"
     # shellcheck disable=SC2086 # kind and whom
     strike $number $fault
   done

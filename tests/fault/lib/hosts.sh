@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2016,SC2034 # commands for another shell; `command` and `reason` are read by who calls
 # Sourced by the fault campaign: two hosts on this machine, joined by a cable that can be pulled. The first is this
 # machine in a network of its own, the second has its own name and shared memory too. A network lives as long as the
 # process that holds it; both end with the shell that called start_hosts.

@@ -59,8 +59,11 @@ count() { echo "$*" >>../facts; }
 
 # What was counted, for people.
 summarise() {
-  sort -n -k 4 ../facts | awk '
-    function middle(kind) { return sprintf("%.1f s (median), %.1f s (most)", seconds[kind, int((answers[kind] + 1) / 2)], seconds[kind, answers[kind]]) }
+  sort -n -k 4 ../facts | awk -v seed="$SEED" -v names="$(printf '%s,' "${kinds[@]% *}")" '
+    function times(kind) {
+      return sprintf("first new step after %.1f s (median), %.1f s (most)",
+        seconds[kind, int((answers[kind] + 1) / 2)], seconds[kind, answers[kind]])
+    }
     function answered(kind) { seconds[kind, ++answers[kind]] = $4 / 1e6 }
     { counted[$1]++ }
     $1 == "answered" { answered($2 " " $3); answered("all") }
@@ -68,15 +71,18 @@ summarise() {
     $1 == "same" { steps += $2 }
     END {
       phases = split("start-up restore step save end", phase, " ")
-      for (kind in of) {
+      for (k = 1; k < split(names, name, ","); k++) {
+        kind = name[k]
+        if (!of[kind]) continue
         printf "# fault: %-13s %3d times:", kind, of[kind]
         for (p = 1; p <= phases; p++) printf " %s %d%s", phase[p], by[kind, phase[p]], p < phases ? "," : ";"
-        printf " first new step after %s\n", middle(kind)
+        printf " %s\n", times(kind)
       }
-      printf "# fault: %d starts turned away while ranks lived, %d moments after the end, %d launchers hung without ranks\n",
-        counted["away"], counted["late"], counted["hung"]
-      printf "# fault: %d faults (on 1, 2, 4 ranks: %d, %d, %d; %d with checkpoint.async), %d survived; %d of %d steps repeated; first new step after %s\n",
-        counted["fault"], on[1], on[2], on[4], async, answers["all"], repeated, steps, middle("all")
-      printf "# fault: %d jobs ended with the bits and the metrics of the undisturbed job\n", counted["same"]
+      printf "# fault: %d starts turned away while ranks lived, %d moments after the end, ", counted["away"], counted["late"]
+      printf "%d launchers hung without ranks\n", counted["hung"]
+      printf "# fault: %d faults (on 1, 2, 4 ranks: %d, %d, %d; ", counted["fault"], on[1], on[2], on[4]
+      printf "%d with checkpoint.async), %d survived; %d of %d steps repeated; ", async, answers["all"], repeated, steps
+      print times("all")
+      printf "# fault: SEED=%d, jobs with the bits and the metrics of the undisturbed job: %d\n", seed, counted["same"]
     }'
 }
