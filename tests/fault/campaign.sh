@@ -291,6 +291,7 @@ finish() {
   launch $((1 << RANDOM % 3)) train.steps=$last
   wait_for is_answered
   ends 0 74
+  look # it may have ended within a moment
   if is_turned_away; then
     [ $SECONDS -lt $end ] || fail "the folder stays in use: $(tail -n 1 stderr)"
     count away
@@ -298,6 +299,7 @@ finish() {
     return
   fi
   [ "$ended" -eq 0 ] || fail "exit status $ended: $(tail -n 1 stderr)"
+  is_answered || fail "no step beyond $reached, where the last fault struck"
   check_resumed 0
   await_nobody
   expect_steps disk/out 1 $last
