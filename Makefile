@@ -106,13 +106,13 @@ test-slurm: ## the launch scripts on a SLURM that the test starts (as root)
 test-slow: ## the slow tests, and `make fault`
 	$(deps_for) build test
 	$(AGAIN) build-tests
-	@RUNS=$(FAULT_RUNS) tests/run.sh $(BUILD) slow fault
+	@$(CAMPAIGN) tests/run.sh $(BUILD) slow fault
 
-fault: ## the fault campaigns: RUNS=50 runs, each killed at random moments and resumed; power cuts (SEED=N draws the same again)
+fault: ## the fault campaign: one job that is struck FAULTS=100 times and resumed; power cuts (SEED=N draws the same again)
 	$(deps_for) build test
 	$(AGAIN) build-faults
-	@RUNS=$(FAULT_RUNS) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200) tests/run.sh $(BUILD) fault
-FAULT_RUNS = $(or $(RUNS),50)
+	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
+CAMPAIGN = FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
 fuzz: ## fuzzes the reading of checkpoints, with clang: FUZZ_SECONDS=60
 	$(deps_for) build fuzz

@@ -4,7 +4,7 @@
 #   unit   build/tests/unit/test_*   one process each, cmocka
 #   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists
 #   cli    tests/cli/*.sh            the program itself, as a user runs it
-#   fault  tests/fault/*.sh          campaigns: many runs, faults at random moments; RUNS and SEED
+#   fault  tests/fault/*.sh          campaigns: faults at random moments; FAULTS and SEED
 #   slow   tests/slow/*.sh           too long for every day
 #   slurm  tests/slurm/*.sh   launch/slurm on a SLURM that the test starts
 #

@@ -1,79 +1,106 @@
 #!/usr/bin/env bash
-# The fault campaign: runs of one training job are struck by faults at random moments, several times each, and started
-# again by the same command on 1, 2 or 4 ranks. Each must end with the bits and the metrics of the undisturbed run, and
-# after every fault every published checkpoint must be complete.
+# The fault campaign: a training job is struck by faults at random moments, one after the other, and started again by
+# the same command on 1, 2 or 4 ranks, with and without checkpoint.async. It must end with the bits and the metrics of
+# the undisturbed job, and after every fault every published checkpoint must be complete.
 #
-# RUNS: how many runs (6); SEED: what the moments, victims and ranks are drawn from (random, and printed).
+# FAULTS: how many strike one long job (make fault); unset: short jobs side by side that get every kind (make test).
+# SEED: what kinds, moments, victims and ranks are drawn from (random, and printed).
+if [ -z "${OWN_MOUNTS:-}" ] && unshare --mount true 2>/dev/null; then # what is mounted goes when this process ends
+  OWN_MOUNTS=1 exec unshare --mount bash "$0"
+fi
 # shellcheck source=../cli/lib.sh
 source "$(dirname "$0")/../cli/lib.sh"
 # shellcheck source=../cli/lib/processes.sh
 source "$(dirname "$0")/../cli/lib/processes.sh"
-: "${RUNS:=6}" "${SEED:=$RANDOM}"
-steps=16
-exec 8<> <(:) # a pipe in which nothing ever comes
+# shellcheck source=lib/hosts.sh
+source "$(dirname "$0")/lib/hosts.sh"
+# shellcheck source=lib/watch.sh
+source "$(dirname "$0")/lib/watch.sh"
+: "${SEED:=$RANDOM}" "${RUN_TIMEOUT:=300}"
 
-# A fault is a signal to whom aim_WHOM chooses from the processes of the started run.
-faults=('KILL rank' 'KILL launcher' 'KILL all')
-aim_rank() {
-  local rank=$((RANDOM % ranks))
-  if [ "$ranks" -eq 1 ]; then
-    victims=$started # without a launcher
-  else
-    wait_for has_rank $rank
-  fi
-}
-has_rank() {
-  local pid
-  pid=$(rank_pid "$1") && victims=$pid
-}
-aim_launcher() { victims=$started; }
-aim_all() { victims="$started $(living)"; }
+# Kinds of faults, whom they strike, and how many of 16 faults of a long job they are:
+#   KILL   SIGKILL
+#   STOP   SIGSTOP for 20 s, and a patient watchdog: the run goes on
+#   HANG   SIGSTOP, and an impatient watchdog: the run ends
+#   DISK   the file system of the checkpoints is full until the run has ended
+#   LINK   the cable between the hosts of the run is out until the run has ended
+kinds=('KILL rank 3' 'KILL launcher 3' 'KILL all 2' 'STOP rank 1' 'STOP launcher 1' 'HANG rank 2' 'DISK full 2'
+  'LINK broken 2')
 
-# A vocabulary that makes a save take as long as two steps.
+# Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet.
+newest=0 reached=0 pending=() hosts=()
+
+# A vocabulary that makes a save take as long as two steps; steps without end, since a stopped launcher's ranks go on.
 write_config() {
   write_tiny_config
-  sed -i "s/vocab_size: .*/vocab_size: 8192/; s/^checkpoint: .*/checkpoint: {dir: out, every: 2, keep: 2}/
-    s/^train: .*/train: {steps: $steps, global_batch: 8, threads: 1, stall_timeout_s: 30}/" tiny.yaml
+  sed -i "s/vocab_size: .*/vocab_size: 8192/; s/^checkpoint: .*/checkpoint: {dir: disk\/out, every: 2, keep: 2}/
+    s/^train: .*/train: {steps: 1000000000, global_batch: 8, threads: 1}/
+    s/^schedule: .*/schedule: {kind: constant}/" tiny.yaml
 }
 
-# What the launcher leaves when it is killed lies in this folder; the processes of this run are known by its name.
-launch() { # ranks
+# ---- processes ----
+
+# What the launcher leaves when it is killed lies in this folder; the processes of this job are known by its name.
+# shellcheck disable=SC2154 # train_command sets `command`
+launch() { # ranks, KEY=VALUE...
   local temporary=$PWD/tmp
   mkdir -p "$temporary"
-  train_command "$1"
+  train_command "$@"
+  if $spread; then
+    train_command 1 "${@:2}"
+    spread_over_hosts "$1" "${command[@]}"
+  fi
+  : >stdout
+  : >stderr # or what the run before said is taken for its words
   start env TMPDIR="$temporary" OMPI_MCA_btl_vader_backing_directory="$temporary" "${command[@]}"
-  trap end_living EXIT
+  trap leave EXIT
+  watch_stderr
 }
 living() { grep -lzsxF "TMPDIR=$PWD/tmp" /proc/[0-9]*/environ | tr -dc '0-9\n'; }
 is_nobody_living() { [ -z "$(living)" ]; }
+is_no_rank_living() {
+  local pid
+  for pid in $(living); do ! [ "/proc/$pid/exe" -ef "$LAZYTRAIN" ] || return; done
+}
 # shellcheck disable=SC2046 # one word a process
-end_living() { is_nobody_living || kill -KILL $(living); }
+end_living() { is_nobody_living || kill -KILL $(living) 2>/dev/null; }
+
+leave() {
+  end_living
+  end_hosts
+  ! mountpoint -q disk || umount --lazy disk
+}
 
 await_nobody() {
-  local end=$((SECONDS + 60))
+  local end=$((SECONDS + RUN_TIMEOUT))
   until is_nobody_living; do
     [ $SECONDS -lt $end ] || fail "processes are left behind: $(living)"
     pause 50
   done
 }
 
-pause() { read -rt "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))" -u 8; } # milliseconds; starts no process
-
-# Waits until a command is true or the started run has ended.
-wait_for() {
-  until "$@" || ! kill -0 "$started" 2>/dev/null; do pause 4; done
+# Open MPI 4.1's launcher may wait for ever, alone, when a rank dies while it connects, and after the link to a host
+# broke. A user would end it.
+end_hung_launcher() {
+  local end=$((SECONDS + RUN_TIMEOUT))
+  while is_running && [ $SECONDS -lt $end ]; do
+    if { $spread || grep -q 'PMIX ERROR: UNREACHABLE' stderr; } && is_no_rank_living; then
+      pause 3000 # to end by itself; it has said what it had to say
+      is_running && count hung
+      end_living
+    fi
+    pause 20
+  done
 }
-has_shown() { # step
-  local lines
-  mapfile -t lines <stderr
-  [[ "${lines[*]}" == *"step $1/"* ]]
-}
-has_lock() { [ out/lock -nt stdout ]; } # a lock of its own, not of the run before
-is_saving() { compgen -G 'out/step_*.partial' >/dev/null; }
 
-# What the run was at when it was struck, from what it left.
+# ---- moments ----
+
+has_lock() { [ disk/out/lock -nt stdout ]; } # a lock of its own, not of the run before
+is_saving() { compgen -G 'disk/out/step_*.partial' >/dev/null; }
+
+# What the run was at when it was struck, from what it left; a save's leftover may be of the run before.
 phase() {
-  if $saving; then
+  if $saving && grep -q '^start ' stderr; then
     echo save
   elif grep -q '^done:' stderr; then
     echo end
@@ -86,96 +113,185 @@ phase() {
   fi
 }
 
-# Open MPI 4.1's launcher may wait for ever, alone, when a rank dies while it connects. A user would end it.
-end_hung_launcher() {
-  local end=$((SECONDS + 60))
-  until ! kill -0 "$started" 2>/dev/null || [ $SECONDS -ge $end ]; do
-    if grep -q 'PMIX ERROR: UNREACHABLE' stderr && [ "$(living)" = "$started" ]; then
-      kill -KILL "$started" 2>/dev/null && count hung
-    fi
-    pause 20
-  done
+aim_rank() {
+  if [ "$ranks" -eq 1 ]; then
+    victims=$started # without a launcher
+  else
+    wait_for has_rank "$victim"
+  fi
+}
+has_rank() {
+  local pid
+  pid=$(rank_pid "$1") && victims=$pid
+}
+aim_launcher() { victims=$started; }
+aim_all() { victims="$started $(living)"; }
+aim_full() { :; }
+aim_broken() { :; }
+
+# Draws how the next start is struck: its ranks, its moment, whom.
+draw() { # kind, whom
+  local moments
+  case $1 in
+    KILL) moments=(start restore step save save end) ;;
+    STOP) moments=(start restore step save) ;;
+    *) moments=(step save) ;; # what the watchdog and the full disk promise is for running steps
+  esac
+  ranks=$((1 << RANDOM % 3)) victim=$((RANDOM % 4)) moment=${moments[RANDOM % ${#moments[@]}]}
+  ahead=$((1 + RANDOM % 8)) delay=$((RANDOM % 900)) async=false spread=false stall=60
+  [ $((RANDOM % 2)) -eq 0 ] || async=true
+  case "$*" in *launcher | HANG* | LINK*) [ "$ranks" -gt 1 ] || ranks=2 ;; esac
+  case $1 in HANG | LINK) stall=5 ;; esac
+  [ "$1" != LINK ] || spread=true
+  victim=$((victim % ranks))
 }
 
-count() { echo "$*" >>../facts; }
+# Waits for the moment drawn. Who is struck is looked up before it where it is short.
+await_moment() { # whom
+  case $moment in
+    start)
+      look
+      wait_for is_past $((now + delay * 1000))
+      ;;
+    restore) wait_for has_lock ;;
+    *) wait_for has_shown $((newest + ahead)) ;;
+  esac
+  "aim_$1"
+  case $moment in
+    step) pause $((delay % 60)) ;;
+    save)
+      wait_for is_saving
+      pause $((delay % 20))
+      ;;
+  esac
+}
+
+# ---- faults: strike_KIND strikes the started run and waits until it has ended ----
+
+# shellcheck disable=SC2086 # one word a process
+hit() { # signal
+  kill -"$1" $victims 2>/dev/null
+  note_save
+}
+note_save() { ! is_saving || saving=true; }
+
+strike_KILL() {
+  hit KILL
+  end_hung_launcher
+  ends 0 74 137
+}
+
+strike_STOP() { # whom
+  hit STOP
+  wait_for is_past $((struck_us + 20000000))
+  await_answer STOP "$1"
+  hit CONT
+  wait_for is_answered
+  kill -USR1 "$started" 2>/dev/null
+  ends 74 75
+  is_turned_away || [ "$ended" -eq 75 ] || fail "exit status $ended: $(tail -n 1 stderr)"
+}
+
+strike_HANG() {
+  hit STOP
+  ends 74
+  is_turned_away || expect_error 'has not moved for [0-9]+ s in phase '
+}
+
+strike_DISK() {
+  local end=$((SECONDS + RUN_TIMEOUT))
+  note_save
+  while is_running && [ $SECONDS -lt $end ]; do # what the run frees is taken too
+    head -c 64M /dev/zero 2>/dev/null >>disk/filler
+    pause 20
+  done
+  ends 74
+  rm -f disk/filler
+  is_turned_away && return
+  expect_error 'No space left on device'
+  expect_line stderr 'warning: cannot write .* once more'
+}
+
+# The odd ranks are cut off from the launcher: nobody but their watchdogs ends them.
+strike_LINK() {
+  pull_cable
+  note_save
+  end_hung_launcher
+  ends 1 74 137 205
+  plug_cable
+  is_turned_away && return
+  expect_error 'has not moved for [0-9]+ s in phase '
+  grep -qx 74 status.[13] || fail "no rank beyond the broken link ended with 74: $(head status.*)"
+  ! grep -vxE '74|1[2-9][0-9]' status.* || fail "a rank ended by itself with another status than 74"
+}
 
 # shellcheck disable=SC2154 # ends() sets it
-is_turned_away() { [ "$ended" -eq 74 ] && grep -q '^lazytrain: error: folder out is in use by a run' stderr; }
+is_turned_away() { [ "$ended" -eq 74 ] && grep -q '^lazytrain: error: folder disk/out is in use by a run' stderr; }
 
-# Every checkpoint that is published is complete, and the newest one is no older than the one before. By other names of
-# the files, since ranks whose launcher was killed may live on for a moment and remove old ones.
+# Every checkpoint that is published is complete, and the newest one is no older than the one before and than what the run
+# said it had saved. By other names of the files, since ranks whose launcher was killed may live on for a moment and
+# remove old ones.
 check_published() {
-  local before=$newest file
-  rm -rf seen
-  mkdir seen
-  for file in out/step_*.h5; do ln "$file" seen 2>/dev/null && newest=$((10#${file:9:8})); done
-  [ "$newest" -ge "$before" ] || fail "the newest checkpoint is of step $newest, it was of $before"
-  [ "$newest" -eq 0 ] || "$LAZYTRAIN" inspect --verify seen >verified 2>&1 || fail "$(tail -n 1 verified)"
+  local before=$newest file said
+  rm -rf disk/seen
+  mkdir disk/seen
+  for file in disk/out/step_*.h5; do ln "$file" disk/seen 2>/dev/null && newest=$((10#${file:14:8})); done
+  said=$(sed -nE 's/^saved disk\/out\/step_0*([0-9]+)\.h5.*/\1/p' stderr 2>/dev/null | tail -n 1)
+  [ "$newest" -ge "$((before > ${said:-0} ? before : ${said:-0}))" ] ||
+    fail "the newest checkpoint is of step $newest; it was of $before, and step ${said:-none} was saved"
+  [ "$newest" -eq 0 ] || "$LAZYTRAIN" inspect --verify disk/seen >verified 2>&1 || fail "$(tail -n 1 verified)"
 }
 
 # What the started run goes on from is the newest checkpoint.
 check_resumed() {
   local from
-  from=$(sed -nE 's/^resume +out\/step_0*([0-9]+)\.h5.*/\1/p' stderr)
+  from=$(sed -nE 's/^resume +disk\/out\/step_0*([0-9]+)\.h5.*/\1/p' stderr)
   [ "${from:-$1}" -ge "$newest" ] || fail "resumed from step $from, the newest checkpoint was of $newest"
 }
 
-# Draws a moment of the started run and waits for it: some time after the start, in the restore, after a step or in a
-# save. Who is struck is looked up before the moment where it is short.
-await_moment() { # whom
-  local kinds=(start restore) kind step=0
-  if [ "$newest" -lt $steps ]; then
-    kinds+=(step save save)
-    step=$((newest + 1 + RANDOM % (steps - newest)))
+# try_strike KIND WHOM: starts the run and strikes it; $outcome: struck, late (it had ended), away (turned away: the
+# ranks of the run before still live).
+try_strike() {
+  local victims='' saving=false ranks victim moment ahead delay async spread stall steps=1000000000 at struck_us
+  draw "$@"
+  if [ "$moment" = end ]; then
+    await_nobody # or $newest is not the newest
+    check_published
+    steps=$((newest + ahead))
   fi
-  kind=${kinds[RANDOM % ${#kinds[@]}]}
-  case $kind in
-    start) pause $((RANDOM % 900)) ;;
-    restore) wait_for has_lock ;;
-    *) wait_for has_shown $step ;;
-  esac
-  "aim_$1"
-  case $kind in
-    step) pause $((RANDOM % 60)) ;;
-    save)
-      wait_for is_saving
-      pause $((RANDOM % 20))
-      ;;
-  esac
-}
-
-# strike SIGNAL WHOM: starts the run and strikes it; $outcome: struck, late (it had ended), away (turned away: the ranks
-# of the run before still live).
-strike() {
-  local at last victims='' saving=false ranks=$((1 << RANDOM % 3))
-  [ "$2" != launcher ] || [ $ranks -gt 1 ] || ranks=2
-  launch $ranks
+  launch "$ranks" train.steps=$steps checkpoint.async="$async" train.stall_timeout_s="$stall"
   await_moment "$2"
-  # shellcheck disable=SC2086 # one word a process
-  kill -"$1" $victims 2>/dev/null
-  if is_saving; then saving=true; fi
-  at=$(phase)
-  end_hung_launcher
-  ends 0 74 137
+  now_us
+  struck_us=$now
+  "strike_$1" "$2"
   outcome=struck
   if [ "$ended" -eq 0 ]; then outcome=late; fi
   if is_turned_away; then outcome=away; fi
   count "$outcome"
   [ "$outcome" = struck ] || return 0
+  [ "$1" = STOP ] || await_answer "$@"
+  at=$(phase)
   [ "$(grep -c '^lazytrain: error: ' stderr)" -le 1 ] || fail "more than one error: $(grep '^lazytrain: error: ' stderr)"
   check_resumed "$newest"
   # Every other killed launcher's ranks may still live when the run is started again.
-  if [ "$2" != launcher ] || [ $((RANDOM % 2)) -eq 0 ]; then await_nobody; fi
+  if [ "$*" != 'KILL launcher' ] || [ $((delay % 2)) -eq 0 ]; then await_nobody; fi
   check_published
-  last=$(sed -nE 's/^step ([0-9]+)\/.*/\1/p' stderr | tail -n 1)
-  count "fault $1 $2 $at $((${last:-0} > newest ? last - newest : 0))"
+  count "fault $1 $2 $at $((shown > newest ? shown - newest : 0)) $ranks $async"
 }
 
-# The last start of a run goes on to the end.
+strike() { # number, kind, whom
+  local outcome=''
+  RANDOM=$(((SEED + 7919 * $1) * 48271 % 2147483647))
+  until [ "$outcome" = struck ]; do try_strike "$2" "$3"; done
+}
+
+# The job is started a last time, to an end beyond all that it has done.
 finish() {
-  local end=$((SECONDS + 60))
-  launch $((1 << RANDOM % 3))
+  local end=$((SECONDS + RUN_TIMEOUT)) spread=false last=$(((reached > newest ? reached : newest) / 2 * 2 + 4))
+  launch $((1 << RANDOM % 3)) train.steps=$last
+  wait_for is_answered
   ends 0 74
+  look # it may have ended within a moment
   if is_turned_away; then
     [ $SECONDS -lt $end ] || fail "the folder stays in use: $(tail -n 1 stderr)"
     count away
@@ -183,60 +299,78 @@ finish() {
     return
   fi
   [ "$ended" -eq 0 ] || fail "exit status $ended: $(tail -n 1 stderr)"
+  is_answered || fail "no step beyond $reached, where the last fault struck"
   check_resumed 0
   await_nobody
-  [ "$(cd out && echo *)" = "metrics.jsonl step_00000014.h5 step_00000016.h5" ] || fail "left behind: $(ls out)"
-  same_tensors ../whole/step_00000016.h5 out/step_00000016.h5
-  same_metrics ../whole out
-  rm -rf out seen
-  count same
+  expect_steps disk/out 1 $last
+  expect_checkpoints disk/out $((last - 2)) $last
+  [ "$(cd disk/out && echo * | wc -w)" -eq 3 ] || fail "left behind: $(ls disk/out)"
+  expect 0 train 1 train.steps=$last checkpoint.dir=whole checkpoint.every=$last
+  same_tensors "$(step_file whole $last)" "$(step_file disk/out $last)"
+  same_metrics whole disk/out
+  count "same $last"
 }
 
-disturbed_run() { # number
-  local struck=0 strikes newest=0 outcome
-  echo "# run $1 of SEED=$SEED"
-  RANDOM=$((SEED + $1))
-  strikes=$((1 + RANDOM % 3))
-  while [ $struck -lt $strikes ]; do
-    # shellcheck disable=SC2086 # signal and whom
-    strike ${faults[($1 + struck) % ${#faults[@]}]}
-    case $outcome in
-      struck) struck=$((struck + 1)) ;;
-      late)
-        [ $struck -eq 0 ] || break
-        rm -rf out
-        ;;
-    esac
+# job NUMBER FAULT...
+job() {
+  local fault number=$(($1 * 1000))
+  mkdir disk
+  trap leave EXIT
+  case "${*:2}" in *DISK*) mount_disk || fail 'no tmpfs' ;; esac
+  case "${*:2}" in *LINK*) start_hosts || fail "$reason" ;; esac
+  for fault in "${@:2}"; do
+    number=$((number + 1))
+    echo "# SEED=$SEED, fault $number: $fault"
+    # shellcheck disable=SC2086 # kind and whom
+    strike $number $fault
   done
   finish
+  leave
+}
+mount_disk() { mount -t tmpfs -o size=48m none disk; }
+
+leave_out() { # kind, reason
+  local fault kept=()
+  echo "# skip: $1: $2"
+  for fault in "${kinds[@]}"; do [[ $fault == "$1"* ]] || kept+=("$fault"); done
+  kinds=("${kept[@]}")
 }
 
-# What was counted, for people.
-summarise() {
-  awk -v runs="$RUNS" -v seed="$SEED" -v names="$(printf '%s,' "${faults[@]}")" '
-    $1 == "fault" { of[$2 " " $3]++; by[$2 " " $3, $4]++; repeated += $5 }
-    { counted[$1]++ }
-    END {
-      printf "# fault: %d runs (SEED=%d): %d faults, %d steps repeated; %d starts turned away while ranks lived, ",
-        runs, seed, counted["fault"], repeated, counted["away"]
-      printf "%d moments after the end, %d launchers hung without ranks\n", counted["late"], counted["hung"]
-      phases = split("start-up restore step save end", phase, " ")
-      for (f = 1; f < split(names, name, ","); f++) {
-        printf "# fault: %-13s %3d times:", name[f], of[name[f]]
-        for (p = 1; p <= phases; p++) printf " %s %d%s", phase[p], by[name[f], phase[p]], p < phases ? "," : "\n"
-      }
-      printf "# fault: %d of %d runs ended with the bits and the metrics of the undisturbed run\n", counted["same"], runs
-    }' ../facts
+find_kinds() {
+  mkdir disk
+  if mount_disk 2>/dev/null; then umount disk; else leave_out DISK 'no tmpfs can be mounted'; fi
+  rmdir disk
+  if start_hosts; then end_hosts; else leave_out LINK "$reason"; fi
+}
+
+# draw_faults COUNT: sets `faults`.
+draw_faults() {
+  local fault i deck=()
+  for fault in "${kinds[@]}"; do
+    for i in $(seq "${fault##* }"); do deck+=("${fault% *}"); done
+  done
+  RANDOM=$SEED
+  for i in $(seq "$1"); do faults+=("${deck[RANDOM % ${#deck[@]}]}"); done
 }
 
 test_nothing_is_lost() {
-  local i
+  local i faults=()
   write_config
-  expect 0 train 1 checkpoint.dir=../whole
-  expect_steps ../whole 1 $steps
   : >../facts
-  for i in $(seq 1 "$RUNS"); do try_apart disturbed_run "$i"; done
-  wait
+  find_kinds
+  if [ -n "${FAULTS:-}" ]; then
+    draw_faults "$FAULTS"
+    job 0 "${faults[@]}"
+  else
+    for i in "${!kinds[@]}"; do
+      case ${kinds[i]} in
+        KILL*) faults=("${kinds[i]% *}" "${kinds[(i + 1) % 3]% *}") ;;
+        *) faults=("${kinds[i]% *}") ;;
+      esac
+      try_apart job "$i" "${faults[@]}"
+    done
+    wait
+  fi
   summarise
   all_held
 }
