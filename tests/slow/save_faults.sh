@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every system call of a save made to fail, on one rank and on each of two, once and for good; every allocation too. The
+# Every system call of a save made to fail, on one rank and on each of two, once and for good. The
 # quick tests of the same name take some of each kind.
 # shellcheck source=../cli/lib.sh
 source "$(dirname "$0")/../cli/lib.sh"
@@ -26,10 +26,6 @@ test_on_each_of_two_ranks() {
   every_call 2 0 open pwrite truncate fsync close rename
   every_call 2 1 open pwrite fsync close
   all_held
-}
-
-test_allocations() {
-  FAULT_STRIDE=1 expect 0 "${TEST_BUILD:-$tests_root/../build}/tests/unit/test_save_faults"
 }
 
 run_tests
