@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef enum phase { WRITING, PUBLISHING } phase;
@@ -65,29 +66,41 @@ static lt_status join_thread(lt_background *b) {
 
 /* ---- what ranks do together ---- */
 
-static void end(lt_run *run) {
-    lt_save_end(run->background->save);
-    free(run->background);
-    run->background = NULL;
+static bool is_active(const lt_run *run) {
+    return run->background != NULL && run->background->save != NULL;
+}
+
+static void end(lt_background *b) {
+    lt_save_end(b->save);
+    b->save = NULL;
 }
 
 static lt_status begin(lt_run *run) {
-    lt_background *b = calloc(1, sizeof *b);
-    LT_CHECK(lt_run_share(run, b == NULL ? lt_fail(LT_IO, "no memory for a save") : LT_OK));
+    lt_background *b = run->background;
     const lt_tensor_access access = lt_run_tensors(run);
-    b->run = run;
-    b->began = lt_now_s();
+    *b = (lt_background){.run = run, .began = lt_now_s()};
     lt_run_header(run, &b->header);
-    const lt_status status = lt_save_begin(&run->grid, run->layout, run->config.checkpoint.dir, &b->header,
-                                           lt_model_registry(run->model), &access, run->snapshot, &b->save);
-    if (status != LT_OK) {
-        free(b);
-        return lt_run_share(run, status);
-    }
+    LT_CHECK(
+        lt_run_share(run, lt_save_begin(&run->grid, run->layout, run->config.checkpoint.dir, &b->header,
+                                        lt_model_registry(run->model), &access, run->snapshot, &b->save)));
     b->foreground_s = lt_now_s() - b->began;
-    run->background = b;
     start_thread(b);
     return LT_OK;
+}
+
+lt_status lt_background_create(lt_run *run) {
+    run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, lt_model_registry(run->model));
+    run->snapshot = malloc(run->snapshot_bytes + 1);
+    run->background = calloc(1, sizeof *run->background);
+    if (run->snapshot == NULL || run->background == NULL)
+        return lt_fail(LT_IO, "no memory for the copy of a checkpoint (checkpoint.async)");
+    memset(run->snapshot, 0, run->snapshot_bytes); /* no save is slowed by fresh pages */
+    return LT_OK;
+}
+
+void lt_background_free(lt_run *run) {
+    free(run->snapshot);
+    free(run->background);
 }
 
 lt_status lt_background_start(lt_run *run) {
@@ -99,11 +112,11 @@ lt_status lt_background_start(lt_run *run) {
 }
 
 bool lt_background_busy(const lt_run *run) {
-    return run->background != NULL && atomic_load(&run->background->busy);
+    return is_active(run) && atomic_load(&run->background->busy);
 }
 
 int64_t lt_background_step(const lt_run *run) {
-    return run->background == NULL ? -1 : run->background->header.step;
+    return is_active(run) ? run->background->header.step : -1;
 }
 
 static lt_status try_again(lt_run *run) {
@@ -118,11 +131,11 @@ static lt_status try_again(lt_run *run) {
 
 lt_status lt_background_advance(lt_run *run) {
     lt_background *b = run->background;
-    if (b == NULL) return LT_OK;
+    if (!is_active(run)) return LT_OK;
     lt_status status = lt_run_share(run, join_thread(b));
     if (status != LT_OK) {
         status = try_again(run);
-        if (status != LT_OK) end(run);
+        if (status != LT_OK) end(b);
         return status;
     }
     if (b->phase == WRITING) {
@@ -134,15 +147,15 @@ lt_status lt_background_advance(lt_run *run) {
     lt_run_checkpoint_path(run, b->header.step, path, sizeof path);
     lt_log_info("saved %s in %.2f s, steps waited %.2f s for it", path, lt_now_s() - b->began,
                 b->foreground_s);
-    end(run);
+    end(b);
     return LT_OK;
 }
 
 lt_status lt_background_finish(lt_run *run) {
     const struct timespec moment = {.tv_nsec = 5000000};
-    if (run->background == NULL) return LT_OK;
+    if (!is_active(run)) return LT_OK;
     lt_run_grant_transfer(run);
-    while (run->background != NULL) {
+    while (is_active(run)) {
         int64_t written = -1;
         while (lt_background_busy(run)) {
             const int64_t now = lt_save_written(run->background->save);

@@ -9,6 +9,10 @@
 
 #include "trainer/run.h"
 
+/* Takes the memory, and frees it after the last save is finished. LT_IO: there is none. Local. */
+lt_status lt_background_create(lt_run *run);
+void lt_background_free(lt_run *run);
+
 /* Begins a save of run->step after finishing one that is under way. Collective. */
 lt_status lt_background_start(lt_run *run);
 

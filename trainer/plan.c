@@ -1,10 +1,9 @@
 #include "trainer/setup.h"
 
-#include "checkpoints/save.h"
+#include "trainer/background.h"
 #include "trainer/memory.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* Which of 1, 2, 4, ... ranks could run `lanes` lanes, as text. */
 static void list_ranks(int64_t lanes, char *text, size_t size) {
@@ -120,16 +119,9 @@ lt_status lt_run_allocate(lt_run *run) {
     run->diagnostic_memory = malloc(sizeof(int32_t) * (size_t)batch);
     run->statistics = malloc(sizeof(double) * (size_t)statistics);
     run->layer_means = malloc(sizeof(double) * (size_t)(4 * layers));
-    if (run->config.checkpoint.async) {
-        run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, lt_model_registry(run->model));
-        run->snapshot = malloc(run->snapshot_bytes + 1);
-    }
     if (run->reduce_scratch == NULL || run->step_workspace == NULL || run->evaluation_sums == NULL ||
         run->evaluation_memory == NULL || run->evaluation_sample == NULL || run->diagnostic_memory == NULL ||
-        run->statistics == NULL || run->layer_means == NULL ||
-        (run->config.checkpoint.async && run->snapshot == NULL))
+        run->statistics == NULL || run->layer_means == NULL)
         return lt_fail(LT_IO, "no memory for the buffers of a training step");
-    if (run->snapshot != NULL)
-        memset(run->snapshot, 0, run->snapshot_bytes); /* no save is slowed by fresh pages */
-    return LT_OK;
+    return run->config.checkpoint.async ? lt_background_create(run) : LT_OK;
 }

@@ -58,7 +58,7 @@ typedef struct lt_run {
     int64_t checkpoint_bytes; /* about, of a file */
     size_t snapshot_bytes;
     void *snapshot;            /* checkpoint.async: this rank's share of a checkpoint; else NULL */
-    lt_background *background; /* the save that is under way; NULL: none (trainer/background.h) */
+    lt_background *background; /* trainer/background.h; NULL where snapshot is */
 
     float *reduce_scratch;
     double *step_workspace;

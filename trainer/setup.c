@@ -1,8 +1,8 @@
 #include "trainer/setup.h"
 
 #include "checkpoints/folder.h"
-#include "comm/log.h"
 #include "comm/watchdog.h"
+#include "trainer/background.h"
 #include "trainer/version.h"
 
 #include <stdlib.h>
@@ -203,7 +203,7 @@ void lt_run_close(lt_run *run) {
     free(run->diagnostic_memory);
     free(run->statistics);
     free(run->layer_means);
-    free(run->snapshot);
+    lt_background_free(run);
     free(run->config_text);
     lt_config_free(&run->config);
 }

@@ -1,12 +1,10 @@
 /* Faults that a test cannot cause from outside, for LD_PRELOAD (load_faults of processes.sh). They befall
- * rank FAULT_RANK, or all ranks where that is not set:
+ * rank FAULT_RANK, or all ranks where that is not set, once the file FAULT_WHEN exists.
  *
- *   FAULT_READ=NAME, FAULT_WRITE=NAME    pread from (pwrite to) a file whose name ends in NAME fails with EIO,
- *   FAULT_HANG=1       or never returns,
- *   FAULT_DELAY=MS     or takes so long; the file `delayed` is made then;
- *   FAULT_WHEN=FILE    once FILE exists
- *   FAULT_FINALIZE=1   MPI_Finalize never returns
- */
+ * - FAULT_READ=NAME, FAULT_WRITE=NAME: pread from (pwrite to) a file whose name ends in NAME fails with EIO.
+ * - FAULT_HANG=1: it never returns instead.
+ * - FAULT_DELAY=MS: it takes so long instead, and the file `delayed` is made.
+ * - FAULT_FINALIZE=1: MPI_Finalize never returns, whether FAULT_WHEN is set or not. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
