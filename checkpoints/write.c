@@ -8,6 +8,7 @@
 #include "checkpoints/system.h"
 #include "comm/watchdog.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -175,6 +176,7 @@ lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *dire
         status = prepare(s, directory);
     }
     LT_CHECK_DONE(status, lt_grid_share_status(grid, status, NULL));
+    assert(s != NULL);
     if (grid->rank == 0)
         memcpy(s->addresses, lt_layout_addresses(layout), (size_t)s->chunks * sizeof *s->addresses);
     LT_CHECK_DONE(status, lt_grid_broadcast(grid, s->addresses, (size_t)s->chunks * sizeof *s->addresses, 0));
