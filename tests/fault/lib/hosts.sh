@@ -43,6 +43,7 @@ join_hosts() {
     on_host $host ip address add "10.0.0.$((host + 1))/24" dev cable &&
       on_host $host ip link set cable up || return
   done
+  plug_cable
   cat >agent <<AGENT
 #!/bin/sh
 shift
@@ -58,7 +59,17 @@ RANK
 
 on_host() { nsenter --target "${hosts[$1]}" --net -- "${@:2}"; }
 pull_cable() { on_host 0 ip link set cable down; }
-plug_cable() { on_host 0 ip link set cable up; }
+plug_cable() { # and until the hosts find each other again
+  local end=$((SECONDS + 60))
+  on_host 0 ip link set cable up
+  until reaches 0 && reaches 1; do
+    [ $SECONDS -lt $end ] || fail 'the mended cable carries nothing'
+    sleep 0.05
+  done
+}
+reaches() { # from host; where nobody listens the other one says so
+  on_host "$1" timeout 1 bash -c ": >/dev/tcp/10.0.0.$((2 - $1))/1" 2>&1 | grep -q refused
+}
 
 # spread_over_hosts R PROGRAM...: sets `command`: R ranks, the even ones here, the odd ones elsewhere. Each leaves its
 # exit status in status.RANK.
