@@ -332,6 +332,19 @@ static void published_files(void **state) {
     }
 }
 
+static void report_that_cannot_be_written(void **state) {
+    (void)state;
+    const char *path = write_text("a.jsonl", "{\"text\": \"a\"}\n");
+    FILE *full = fopen("/dev/full", "w");
+    if (full == NULL) {
+        print_message("skipped: no /dev/full\n");
+        skip();
+    }
+    assert_int_equal(lt_documents_inspect(path, &(lt_documents_inspection){0}, full), LT_IO);
+    assert_message("inspect: cannot write the report: No space left", NULL);
+    fclose(full);
+}
+
 #define DATA_TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void) {
@@ -353,6 +366,7 @@ int main(void) {
         DATA_TEST(plain_text),
         DATA_TEST(separators_across_blocks),
         DATA_TEST(published_files),
+        DATA_TEST(report_that_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
