@@ -2,8 +2,9 @@
  *
  * A row without the key, or with null there, is skipped and counted; one with another type is an error, and
  * so is a file none of whose rows has the key. Of a key that stands twice the last one counts, as in most
- * readers. Numbers are not looked at, however large. Lines of white space alone, a BOM at the start and a
- * missing last line end are nothing; what is not UTF-8, or a lone surrogate, is broken JSON. */
+ * readers. Integers may have more than 64 bits. Lines of white space alone, a BOM at the start and a missing
+ * last line end are nothing; what is not UTF-8, a lone surrogate, NaN, or a number beyond a double is broken
+ * JSON. */
 #include "data/documents.h"
 
 #include <inttypes.h>

@@ -50,10 +50,14 @@ static lt_status verify_against_config(const char *path) {
 }
 
 static lt_status inspect_file(const char *path, const lt_documents_inspection *inspection) {
-    const bool verify = inspection->verify;
-    if (!lt_checkpoint_recognise(path))
-        return lt_documents_recognise(path) ? lt_documents_inspect(path, inspection, stdout)
-                                            : lt_shard_inspect(path, verify, 0, stdout);
+    const bool verify = inspection->verify, checkpoint = lt_checkpoint_recognise(path);
+    if (!checkpoint && lt_documents_recognise(path)) return lt_documents_inspect(path, inspection, stdout);
+    if (inspection->sample > 0 || inspection->text_key != NULL)
+        return lt_fail(
+            LT_BAD_INPUT,
+            "%s is no file of documents (.jsonl, .jsonl.gz, ...), which --sample and --text-key are for",
+            path);
+    if (!checkpoint) return lt_shard_inspect(path, verify, 0, stdout);
     LT_CHECK(lt_checkpoint_inspect(path, verify, stdout));
     return verify ? verify_against_config(path) : LT_OK;
 }

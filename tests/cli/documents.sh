@@ -61,6 +61,7 @@ test_bad_files() {
   head -c -9 rows.jsonl.gz >cut.jsonl.gz
   head -c -5 rows.jsonl.zst >cut.jsonl.zst
   cp rows.jsonl none.jsonl.gz
+  cp rows.jsonl rows.txt
   cp rows.jsonl.gz hidden.jsonl
   for _ in $(seq 56); do echo '{"text": "good"}'; done >broken.jsonl
   printf '{"text": "\033[31m\n{"text": "good"}\n' >>broken.jsonl
@@ -79,6 +80,8 @@ test_bad_files() {
     lazytrain inspect --text-key body rows.jsonl
   try refused '--text-key needs a value' -- lazytrain inspect rows.jsonl --text-key
   try refused "--sample: found 'x', expected a whole number" -- lazytrain inspect --sample x rows.jsonl
+  try refused "rows.txt is no file of documents" -- lazytrain inspect --sample 1 rows.txt
+  try refused "rows.txt is no file of documents" -- lazytrain inspect --text-key a rows.txt
   all_held
 }
 

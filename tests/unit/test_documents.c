@@ -126,6 +126,8 @@ static void bad_rows(void **state) {
     REFUSES("a.jsonl", "{\"text\": \"a\"\n", "line 1: broken JSON");
     REFUSES("a.jsonl", "{\"text\": \"caf\xe9\"}\n", "line 1: broken JSON", "0xe9");
     REFUSES("a.jsonl", "{\"text\": \"\\ud800\"}\n", "line 1: broken JSON", "\\uD800");
+    REFUSES("a.jsonl", "{\"text\": \"a\", \"x\": 1e400}\n", "line 1: broken JSON", "overflow");
+    REFUSES("a.jsonl", "{\"text\": NaN}\n", "line 1: broken JSON");
     REFUSES("a.jsonl", "{\"text\": \"a\0b\"}\n", "line 1: broken JSON");
     REFUSES("a.jsonl", "\xff\xfe{\0", "line 1: broken JSON"); /* UTF-16 */
     assert_string_equal(given, "");
