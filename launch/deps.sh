@@ -40,6 +40,7 @@ for set; do
     test)
       need libcmocka-dev library cmocka
       need hdf5-tools have h5diff
+      need zstd have zstd
       need iproute2 any_file /usr/sbin/ip /sbin/ip /usr/bin/ip /bin/ip
       need python3-h5py /usr/bin/python3 -c 'import h5py' ;;
     slurm)

@@ -88,7 +88,7 @@ test_bad_files() {
 # same_as_python FILE KEY: every document, as Python reads it.
 same_as_python() {
   expect 0 lazytrain inspect --verify --sample 1000000000 --text-key "$2" "$1"
-  python3 - "$1" "$2" stdout <<'PYTHON' >python.out 2>&1 || fail "$1: $(tail -n 1 python.out)"
+  /usr/bin/python3 - "$1" "$2" stdout <<'PYTHON' >python.out 2>&1 || fail "$1: $(tail -n 1 python.out)"
 import gzip, json, re, sys
 file, key, shown = sys.argv[1:]
 rows = (gzip.open if file.endswith(".gz") else open)(file, "rb").read().split(b"\n")
@@ -108,7 +108,7 @@ PYTHON
 
 # Strings of every kind, escaped and not, of rows that are drawn by a fixed seed.
 test_python_reads_the_same_of_drawn_rows() {
-  python3 - <<'PYTHON'
+  /usr/bin/python3 - <<'PYTHON'
 import json, random
 draw = random.Random(6)
 kinds = [(0, 0x20), (0x20, 0x7f), (0x7f, 0xa0), (0xa0, 0x800), (0x800, 0xd800), (0xe000, 0x10000), (0x10000, 0x110000)]
