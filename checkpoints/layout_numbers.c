@@ -59,10 +59,11 @@ lt_status lt_layout_numbers_find(lt_layout_numbers *numbers, unsigned char *byte
 lt_status lt_layout_numbers_check(const lt_layout_numbers *numbers) {
     for (int i = 0; i < numbers->count; i++)
         if (!numbers->place[i])
-            return lt_fail(LT_FAILED,
-                           "the HDF5 library did not store number %d of a checkpoint as it was "
-                           "given: build this program with HDF5 1.10 to 1.14",
-                           i);
+            return lt_fail(
+                LT_IO,
+                "the HDF5 library could not lay out a checkpoint: number %d is not where it was put "
+                "(out of memory, or an HDF5 other than 1.10 to 1.14?)",
+                i);
     return LT_OK;
 }
 

@@ -28,7 +28,7 @@ void lt_layout_numbers_mark(lt_layout_numbers *numbers, lt_checkpoint_header *he
  * elsewhere than expected. */
 lt_status lt_layout_numbers_find(lt_layout_numbers *numbers, unsigned char *bytes, size_t size);
 
-/* LT_FAILED unless every mark was found. */
+/* LT_IO unless every mark was found: HDF5 1.10 may lose one, and say that all is well, for want of memory. */
 lt_status lt_layout_numbers_check(const lt_layout_numbers *numbers);
 
 /* Puts the numbers of `header` in; it has as many sources as the marked one. */

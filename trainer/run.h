@@ -17,7 +17,7 @@
 
 /* One validation set: neighbouring sources of one name. */
 typedef struct lt_validation_set {
-    const char *name; /* NULL: the only one, unnamed */
+    char *name; /* owned; NULL: the only one, unnamed */
     lt_dataset *dataset;
 } lt_validation_set;
 

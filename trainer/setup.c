@@ -67,9 +67,12 @@ static lt_status open_data(lt_run *run) {
     LT_CHECK(open_sources(run, train, 0, train->count, "data.train", &run->dataset));
     for (int first = 0, count; first < validation->count; first += count) {
         lt_validation_set *set = &run->validation[run->validation_sets];
-        set->name = validation->item[first].name;
+        const char *name = validation->item[first].name;
         for (count = 1; first + count < validation->count; count++)
-            if (!same_name(validation->item[first + count].name, set->name)) break;
+            if (!same_name(validation->item[first + count].name, name)) break;
+        set->name = name == NULL ? NULL : strdup(name); /* run->config may be read anew */
+        if (name != NULL && set->name == NULL)
+            return lt_fail(LT_IO, "no memory for the name of a validation set");
         LT_CHECK(open_sources(run, validation, first, count, "data.validation", &set->dataset));
         run->validation_sets++;
     }
@@ -188,7 +191,10 @@ void lt_run_close(lt_run *run) {
     lt_model_destroy(run->model);
     if (run->device != NULL) run->device->ops->destroy(run->device);
     lt_dataset_close(run->dataset);
-    for (int i = 0; i < run->validation_sets; i++) lt_dataset_close(run->validation[i].dataset);
+    for (int i = 0; i < run->validation_sets; i++) {
+        lt_dataset_close(run->validation[i].dataset);
+        free(run->validation[i].name);
+    }
     if (run->folder_locked) lt_folder_unlock(run->config.checkpoint.dir);
     lt_layout_free(run->layout);
     if (!run->opened) {

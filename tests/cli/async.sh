@@ -4,6 +4,8 @@
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=lib/processes.sh
 source "$(dirname "$0")/lib/processes.sh"
+# shellcheck source=lib/faults.sh
+source "$(dirname "$0")/lib/faults.sh"
 
 write_async_config() {
   write_tiny_config
@@ -70,6 +72,26 @@ test_a_signal_while_a_save_is_under_way() {
   expect_checkpoints whole 3 6 9 12
   try_apart stopped_meanwhile 1
   try_apart stopped_meanwhile 2
+  all_held
+}
+
+# One fault of a save in the background: said, tried again from the same copy while steps go on.
+fails_once() { # ranks, rank, fault
+  after=out/step_00000003.h5 expect 0 under_fault "$@"
+  expect_hit
+  expect_line stderr '^lazytrain: warning: .*Input/output error.*; the step goes on, the save is tried once more'
+  same_checkpoints out
+}
+test_a_save_that_fails_once() {
+  write_async_config
+  write_faulty
+  expect 0 train 1 checkpoint.async=false checkpoint.dir=whole
+  local kind
+  for kind in pwrite fsync rename; do
+    try_apart fails_once 1 0 "$kind 1 EIO"
+    try_apart fails_once 2 0 "$kind 1 EIO"
+  done
+  try_apart fails_once 2 1 "pwrite 1 EIO"
   all_held
 }
 

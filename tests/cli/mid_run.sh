@@ -29,7 +29,6 @@ expect_saved() { # ranks, pattern, KEY=VALUE...
   expect 0 train "$1" "${endless[@]}" train.steps=$((last + 2)) "${@:3}"
   expect 0 train 1 "${endless[@]}" train.steps=$((last + 2)) "${@:3}" checkpoint.dir=whole
   same_tensors "$(step_file whole $((last + 2)))" "$(step_file out $((last + 2)))"
-  sed -i "/^{\"step\":$last,\"val_loss\"/d" whole/metrics.jsonl # an evaluation that failed is not made up for
   same_metrics whole out
 }
 

@@ -4,7 +4,11 @@
 source "$(dirname "$0")/../cli/lib.sh"
 
 test_allocations() {
-  FAULT_STRIDE=1 expect 0 "${TEST_BUILD:-$tests_root/../build}/tests/unit/test_save_faults"
+  local first program=${TEST_BUILD:-$tests_root/../build}/tests/unit/test_save_faults
+  for first in 1 2 3 4; do
+    FAULT_FIRST=$first FAULT_STRIDE=4 try_apart expect 0 "$program"
+  done
+  all_held
 }
 
 run_tests

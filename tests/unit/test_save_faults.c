@@ -284,17 +284,18 @@ static const char *judge_plan(int ended) {
 }
 
 /* The Nth call, in this process or in the child, where HDF5 works; N in strides, since there are thousands,
- * to where a lasting fault comes too late. FAULT_STRIDE=1 tries all. */
+ * to where a lasting fault comes too late. FAULT_STRIDE=1 tries all; FAULT_FIRST is where they start. */
 static void planning(void **state) {
     (void)state;
     static const fault_kind kinds[] = {FAULT_MEMFD, FAULT_FORK,  FAULT_PWRITE,    FAULT_TRUNCATE,
                                        FAULT_SEEK,  FAULT_PREAD, FAULT_ALLOCATION};
-    const char *stride = getenv("FAULT_STRIDE");
+    const char *stride = getenv("FAULT_STRIDE"), *start = getenv("FAULT_FIRST");
     int failures = 0;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         const bool of_memory = kinds[k] == FAULT_ALLOCATION;
         const long step = !of_memory ? 1 : stride ? strtol(stride, NULL, 10) : 97;
-        long number = 1;
+        const long from = of_memory && start ? strtol(start, NULL, 10) : 1;
+        long number = from;
         if (of_memory && !fault_allocations) continue;
         for (bool reached = true; reached; number += step) {
             for (int lasting = 0; lasting < 2; lasting++) {
@@ -308,7 +309,7 @@ static void planning(void **state) {
                 restore();
             }
         }
-        assert_true(number > 1 + step);
+        assert_true(number > from + step);
         print_message("planning: %s up to number %ld\n", fault_kind_names[kinds[k]], number - step);
     }
     assert_int_equal(failures, 0);

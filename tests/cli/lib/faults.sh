@@ -6,12 +6,17 @@ shim=${TEST_BUILD:-$tests_root/../build}/tests/fault/shim.so
 write_undisturbed() {
   write_tiny_config
   sed -i 's/^train: .*/train: {steps: 2, global_batch: 8, threads: 1}/; s/^checkpoint: .*/checkpoint: {dir: out, every: 1}/' tiny.yaml
+  write_faulty
+  expect 0 train 1 checkpoint.dir=whole
+}
+
+# ./faulty: the program with the shim, for under_fault.
+write_faulty() {
   cat >faulty <<SCRIPT
 #!/bin/sh
 LD_PRELOAD='$shim' exec '$LAZYTRAIN' "\$@"
 SCRIPT
   chmod +x faulty
-  expect 0 train 1 checkpoint.dir=whole
 }
 
 # under_fault RANKS RANK FAULT: FAULT (shim.h) hits RANK after the first save, or after $after; ./calls logs the calls.
