@@ -209,7 +209,7 @@ strike_DISK() {
   rm -f disk/filler
   is_turned_away && return
   expect_error 'No space left on device'
-  expect_line stderr 'warning: cannot write .* once more'
+  expect_line stderr 'warning: .*No space left on device.* once more$'
 }
 
 # The odd ranks are cut off from the launcher: nobody but their watchdogs ends them.
