@@ -35,7 +35,9 @@ HDF5_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags $(HDF5_PC) 2>/dev/null | sed 's/-I
 HDF5_LIBS   ?= $(shell $(PKG_CONFIG) --libs $(HDF5_PC) 2>/dev/null)
 YAML_LIBS   ?= $(shell $(PKG_CONFIG) --libs yaml-0.1 2>/dev/null || echo -lyaml)
 JSON_LIBS   ?= $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
-LIBS = $(HDF5_LIBS) $(YAML_LIBS) $(JSON_LIBS) $(BLAS_LIBS) -lm -pthread
+ZLIB_LIBS   ?= $(shell $(PKG_CONFIG) --libs zlib 2>/dev/null || echo -lz)
+ZSTD_LIBS   ?= $(shell $(PKG_CONFIG) --libs libzstd 2>/dev/null || echo -lzstd)
+LIBS = $(HDF5_LIBS) $(YAML_LIBS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(BLAS_LIBS) -lm -pthread
 
 
 # One group: the BLAS calls back into model/cpu/blas_lock.c.

@@ -34,7 +34,9 @@ for set; do
       need libhdf5-dev eval 'library hdf5-serial || library hdf5'
       need libopenblas-serial-dev any_file /usr/lib/*/openblas-serial/libopenblas.a ${BLAS_LIBS:+/}
       need libyaml-dev library yaml-0.1
-      need libjansson-dev library jansson ;;
+      need libjansson-dev library jansson
+      need zlib1g-dev library zlib
+      need libzstd-dev library libzstd ;;
     test)
       need libcmocka-dev library cmocka
       need hdf5-tools have h5diff

@@ -3,6 +3,8 @@
 #include "checkpoints/checkpoint.h"
 #include "comm/log.h"
 #include "data/dataset.h"
+#include "data/documents.h"
+#include "trainer/arguments.h"
 #include "trainer/config.h"
 
 #include <dirent.h>
@@ -13,11 +15,13 @@
 #include <sys/stat.h>
 
 static void print_help(void) {
-    printf("Usage: lazytrain inspect [--verify] FILE|DIR...\n\n"
-           "Shows what a checkpoint (.h5), a token shard (.bin) or a text file holds; of a folder, every "
-           "such file.\n\n"
-           "  --verify   read every byte: all checksums, names and shapes of a checkpoint, all ids of a "
-           "shard\n");
+    printf("Usage: lazytrain inspect [OPTION]... FILE|DIR...\n\n"
+           "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.jsonl, "
+           ".jsonl.gz, .jsonl.zst, .json.gz) holds; of a folder, every checkpoint and shard.\n\n"
+           "  --verify         read every byte: all checksums, names and shapes of a checkpoint, all ids of "
+           "a shard, all documents\n"
+           "  --text-key KEY   what holds the text in a row of JSON Lines (text)\n"
+           "  --sample K       show the first K documents whole, each as a JSON string in a line\n");
 }
 
 /* Whether the tensors are those of the model that the config describes: every one read, nothing kept. */
@@ -45,8 +49,11 @@ static lt_status verify_against_config(const char *path) {
     return status;
 }
 
-static lt_status inspect_file(const char *path, bool verify) {
-    if (!lt_checkpoint_recognise(path)) return lt_shard_inspect(path, verify, 0, stdout);
+static lt_status inspect_file(const char *path, const lt_documents_inspection *inspection) {
+    const bool verify = inspection->verify;
+    if (!lt_checkpoint_recognise(path))
+        return lt_documents_recognise(path) ? lt_documents_inspect(path, inspection, stdout)
+                                            : lt_shard_inspect(path, verify, 0, stdout);
     LT_CHECK(lt_checkpoint_inspect(path, verify, stdout));
     return verify ? verify_against_config(path) : LT_OK;
 }
@@ -58,7 +65,7 @@ static int is_inspectable(const struct dirent *entry) {
 }
 
 /* The first bad file does not hide those after it; each has its line, the last one is the command's error. */
-static lt_status inspect_folder(const char *folder, bool verify) {
+static lt_status inspect_folder(const char *folder, const lt_documents_inspection *inspection) {
     struct dirent **entries;
     const int count = scandir(folder, &entries, is_inspectable, alphasort);
     if (count < 0) return lt_fail(LT_BAD_INPUT, "%s: %s", folder, strerror(errno));
@@ -68,7 +75,7 @@ static lt_status inspect_folder(const char *folder, bool verify) {
         char path[PATH_MAX];
         snprintf(path, sizeof path, "%s/%s", folder, entries[i]->d_name);
         if (i > 0) printf("\n");
-        const lt_status status = inspect_file(path, verify);
+        const lt_status status = inspect_file(path, inspection);
         if (status != LT_OK) {
             printf("bad: %s\n", lt_error_message());
             result = status;
@@ -84,26 +91,35 @@ static lt_status inspect_folder(const char *folder, bool verify) {
 }
 
 lt_status lt_command_inspect(int argc, char **argv) {
-    bool verify = false;
-    int paths = 0;
+    lt_documents_inspection inspection = {0};
+    const char **paths = (const char **)argv; /* moved to the front */
+    int count = 0;
     for (int i = 0; i < argc; i++) {
+        const char *value = NULL;
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help();
             return LT_OK;
         }
-        if (strcmp(argv[i], "--verify") == 0)
-            verify = true;
-        else if (argv[i][0] == '-')
+        if (strcmp(argv[i], "--verify") == 0) {
+            inspection.verify = true;
+        } else if (lt_option(argc, argv, &i, "--text-key", &value)) {
+            if (value == NULL || *value == '\0')
+                return lt_fail(LT_BAD_INPUT, "--text-key needs a value; see lazytrain inspect --help");
+            inspection.text_key = value;
+        } else if (lt_option(argc, argv, &i, "--sample", &value)) {
+            LT_CHECK(lt_option_integer("--sample", value, 0, INT64_MAX, &inspection.sample));
+        } else if (argv[i][0] == '-') {
             return lt_fail(LT_BAD_INPUT, "unknown option %s; see lazytrain inspect --help", argv[i]);
-        else
-            paths++;
+        } else {
+            paths[count++] = argv[i];
+        }
     }
-    if (paths == 0) return lt_fail(LT_BAD_INPUT, "no file is given; see lazytrain inspect --help");
-    for (int i = 0; i < argc; i++) {
+    if (count == 0) return lt_fail(LT_BAD_INPUT, "no file is given; see lazytrain inspect --help");
+    for (int i = 0; i < count; i++) {
         struct stat info;
-        if (argv[i][0] == '-') continue;
-        if (stat(argv[i], &info) != 0) return lt_fail(LT_BAD_INPUT, "%s: %s", argv[i], strerror(errno));
-        LT_CHECK(S_ISDIR(info.st_mode) ? inspect_folder(argv[i], verify) : inspect_file(argv[i], verify));
+        if (stat(paths[i], &info) != 0) return lt_fail(LT_BAD_INPUT, "%s: %s", paths[i], strerror(errno));
+        LT_CHECK(S_ISDIR(info.st_mode) ? inspect_folder(paths[i], &inspection)
+                                       : inspect_file(paths[i], &inspection));
     }
     return LT_OK;
 }

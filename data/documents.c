@@ -1,0 +1,78 @@
+/* Which format a file of documents has. */
+#include "data/documents.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct {
+    const char *text;
+    const lt_document_kind *kind;
+} endings[] = {
+    {".jsonl", &lt_jsonl_documents}, {".ndjson", &lt_jsonl_documents}, {".json", &lt_jsonl_documents},
+    {".txt", &lt_plain_documents},   {".text", &lt_plain_documents},   {".md", &lt_plain_documents},
+};
+
+/* Whether the first `*length` bytes of `path` end so; takes the ending off. */
+static bool ends_with(const char *path, size_t *length, const char *ending) {
+    const size_t size = strlen(ending);
+    if (*length < size || strncasecmp(path + *length - size, ending, size) != 0) return false;
+    *length -= size;
+    return true;
+}
+
+/* NULL: of no known format. */
+static const lt_document_kind *find_kind(const char *path, lt_compression *compression) {
+    size_t length = strlen(path);
+    *compression = ends_with(path, &length, ".gz")    ? LT_GZIP
+                   : ends_with(path, &length, ".zst") ? LT_ZSTD
+                                                      : LT_UNCOMPRESSED;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_with(path, &length, endings[i].text)) return endings[i].kind;
+    return NULL;
+}
+
+bool lt_documents_recognise(const char *path) {
+    lt_compression compression;
+    const lt_document_kind *kind = find_kind(path, &compression);
+    return kind == &lt_jsonl_documents || (kind != NULL && compression != LT_UNCOMPRESSED);
+}
+
+lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_options *options,
+                            lt_documents **out) {
+    const char *key = lt_files_key(files), *path = lt_files_path(files, file);
+    *out = NULL;
+    lt_compression compression;
+    const lt_document_kind *kind = find_kind(path, &compression);
+    if (kind == NULL)
+        return lt_fail(LT_BAD_INPUT,
+                       "%s: '%s' is no file of documents by its name; expected .jsonl, .ndjson, .json, .txt, "
+                       ".text or .md, perhaps with .gz or .zst behind it",
+                       key, path);
+    lt_documents *documents = calloc(1, kind->bytes);
+    if (documents == NULL) return lt_fail(LT_IO, "%s: no memory to read '%s'", key, path);
+    documents->kind = kind;
+    documents->files = files;
+    documents->file = file;
+    documents->compression = compression;
+    documents->options = *options;
+    if (options->text_key == NULL) documents->options.text_key = "text";
+    if (options->separator != NULL && *options->separator == '\0') documents->options.separator = NULL;
+    if (options->limit_bytes == 0) documents->options.limit_bytes = LT_DOCUMENT_BYTES;
+    const lt_status status = kind->open(documents);
+    if (status == LT_OK)
+        *out = documents;
+    else
+        lt_documents_close(documents);
+    return status;
+}
+
+lt_status lt_documents_next(lt_documents *documents, lt_document *document, bool *found) {
+    return documents->kind->next(documents, document, found);
+}
+
+void lt_documents_close(lt_documents *documents) {
+    if (documents == NULL) return;
+    documents->kind->close(documents);
+    free(documents);
+}

@@ -1,0 +1,85 @@
+/* Documents out of files of raw text, one after another, behind one interface, a file a format:
+ *
+ *   data/jsonl.c   JSON Lines (.jsonl, .ndjson, .json): the text of a key of each line's object
+ *   data/plain.c   plain text (.txt, .text, .md): the whole file, or what lies between separators
+ *
+ * each also compressed (.gz, .zst), as the name says and the first bytes confirm. A new format is a file with
+ * an lt_document_kind and lines in data/documents.c; one that reads many rows at once keeps them in its own
+ * struct and gives them row by row.
+ *
+ * Errors name file and line. What is read is text as it stands, in memory for one document: at most
+ * limit_bytes of a line or document, and for JSON about 5 times the line while it is parsed.
+ *
+ * Local: nothing here knows other ranks. One thread uses an lt_documents.
+ */
+#ifndef LT_DATA_DOCUMENTS_H
+#define LT_DATA_DOCUMENTS_H
+
+#include "data/stream.h"
+
+#include <stdio.h>
+
+/* The longest line, or plain document, that is read: 128 MiB. */
+enum { LT_DOCUMENT_BYTES = 1 << 27 };
+
+typedef struct lt_documents_options {
+    const char *text_key;  /* of JSON; NULL: "text" */
+    const char *separator; /* of plain text; NULL or empty: a document a file */
+    size_t limit_bytes;    /* 0: LT_DOCUMENT_BYTES */
+} lt_documents_options;
+
+typedef struct lt_document {
+    const char *text; /* may hold NULs, ends with none; valid until the next call */
+    size_t bytes;
+    int64_t place; /* line from 1, or byte from 0: the kind's unit */
+} lt_document;
+
+typedef struct lt_document_kind lt_document_kind;
+
+/* An opened file. A format's own struct begins with this; the first five are for it to read. */
+typedef struct lt_documents {
+    const lt_document_kind *kind;
+    lt_files *files;
+    int64_t file;
+    lt_compression compression;
+    lt_documents_options options; /* defaults filled in */
+    int64_t without_key, null;    /* rows skipped so far */
+    int64_t text_bytes;           /* read so far, decompressed */
+} lt_documents;
+
+struct lt_document_kind {
+    const char *name; /* "JSON Lines" */
+    const char *unit; /* of places: "line" */
+    size_t bytes;     /* of its own struct */
+    lt_status (*open)(lt_documents *documents);
+    lt_status (*next)(lt_documents *documents, lt_document *document, bool *found);
+    void (*close)(lt_documents *documents); /* also after an open that failed */
+};
+
+extern const lt_document_kind lt_jsonl_documents, lt_plain_documents;
+
+/* Whether the name is that of a file of documents alone: JSON Lines, or compressed text. */
+bool lt_documents_recognise(const char *path);
+
+/* Opens one of `files`, which outlive it, as do the strings of the options. LT_BAD_INPUT: a name of no known
+ * format, or contents that are not what the name says. The caller closes it. */
+lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_options *options,
+                            lt_documents **documents);
+void lt_documents_close(lt_documents *documents);
+
+/* The next document, or *found false behind the last. LT_BAD_INPUT: broken JSON, text of another type, a line
+ * or document over the limit, damaged or truncated compression, no row that has the key; LT_IO: the file
+ * cannot be read. */
+lt_status lt_documents_next(lt_documents *documents, lt_document *document, bool *found);
+
+typedef struct lt_documents_inspection {
+    const char *text_key; /* NULL: "text" */
+    bool verify;          /* read all, else the first 16 MiB of text */
+    int64_t sample;       /* documents to show whole, each a line, as JSON strings */
+} lt_documents_inspection;
+
+/* Prints what a person wants to know of a file of documents: format, bytes, documents, skipped rows, the
+ * longest and the first document. The statuses of opening and reading; LT_IO: `out` cannot be written. */
+lt_status lt_documents_inspect(const char *path, const lt_documents_inspection *inspection, FILE *out);
+
+#endif
