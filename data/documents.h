@@ -7,8 +7,9 @@
  * an lt_document_kind and lines in data/documents.c; one that reads many rows at once keeps them in its own
  * struct and gives them row by row.
  *
- * Errors name file and line. What is read is text as it stands, in memory for one document: at most
- * limit_bytes of a line or document, and for JSON about 5 times the line while it is parsed.
+ * Errors name file and line. Memory is that of one document: the line or plain document, at most limit_bytes;
+ * with JSON three times the line while it is parsed (300 MB for a document of 100 MB), and more where a line
+ * is many small values instead of text (empty objects alone: 75 times).
  *
  * Local: nothing here knows other ranks. One thread uses an lt_documents.
  */

@@ -50,11 +50,11 @@ FAULT_TOOLS := $(addprefix $(BUILD)/tests/fault/,shim.so record.so power_cut)
 build-faults: build-program $(FAULT_TOOLS)
 build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS)
 
-# Fuzz targets: clang's libFuzzer over the reading of checkpoints, built apart with the sanitizers.
+# Fuzz targets: clang's libFuzzer over the reading of checkpoints and documents, built apart with the sanitizers.
 FUZZ_CC      ?= clang
 FUZZ_SOURCES := $(addprefix checkpoints/,child.c fletcher32.c inspect.c lookup3.c read.c stored.c system.c walk.c) \
                 comm/status.c comm/interrupt.c model/registry.c
-FUZZ_TARGETS := $(BUILD)/fuzz/fuzz_answer $(BUILD)/fuzz/fuzz_file
+FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,fuzz_answer fuzz_file fuzz_documents)
 FUZZ_FLAGS   := -std=gnu11 -I. $(WARNINGS) -Wno-sign-conversion -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,undefined \
                 -fno-sanitize-recover=undefined
 
@@ -65,6 +65,13 @@ $(BUILD)/fuzz/fuzz_file: FUZZ_EXTRA := checkpoints/probe.c -Wl,--wrap=lt_child_f
 $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/unit/checkpoint_blocks.h $(FUZZ_SOURCES) checkpoints/probe.c $(wildcard checkpoints/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) $(HDF5_CFLAGS) -o $@ $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(HDF5_LIBS) -lm
+
+FUZZ_DOCUMENTS := $(addprefix data/,documents.c files.c jsonl.c pieces.c plain.c source.c stream.c) \
+                  $(addprefix comm/,status.c interrupt.c log.c)
+
+$(BUILD)/fuzz/fuzz_documents: tests/fuzz/fuzz_documents.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=address $(HDF5_CFLAGS) -o $@ $< $(FUZZ_DOCUMENTS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) -pthread
 
 .PHONY: run-fuzz
 run-fuzz: build-program $(FUZZ_TARGETS)
