@@ -108,7 +108,7 @@ test_a_second_term_to_the_mpirun_loop_ends_it() {
   kill -TERM "$started"
   await "the first TERM" grep -q 'SIGTERM: saving' $log
   kill -TERM "$started"
-  ends 1 137
+  ends 1 137 139 # mpirun 4.1.4 itself crashes on the second TERM, once in four
   expect_starts 1
   # shellcheck disable=SC2086 # words
   await_gone $processes

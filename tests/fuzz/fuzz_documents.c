@@ -14,11 +14,6 @@ enum { FORMATS = 6, LIMIT = 4096 };
 static const char *const endings[FORMATS] = {"jsonl", "jsonl.gz", "jsonl.zst", "txt", "txt.gz", "txt.zst"};
 static char paths[FORMATS][4096];
 
-/* Tells which file a hanging rank reads; needs MPI. */
-void lt_watchdog_file(const char *path) {
-    (void)path;
-}
-
 static void write_input(const char *path, const void *data, size_t size) {
     FILE *file = fopen(path, "w");
     if (file == NULL || fwrite(data, 1, size, file) != size || fclose(file) != 0) abort();
