@@ -4,7 +4,6 @@
  * second reading gives the same. */
 #include "fuzz.h"
 
-#include "comm/watchdog.h"
 #include "data/documents.h"
 
 #include <zlib.h>
