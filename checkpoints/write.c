@@ -49,16 +49,12 @@ static size_t stored_bytes(const chunk *c) {
     return (size_t)c->cut.chunk_bytes + LT_FLETCHER32_BYTES;
 }
 
-/* Lets the disk work while the next chunks are gathered and keeps what is unwritten small, so that the fsync
- * at the end is short: every WINDOW bytes their writing is started, and the window before must be done.
- * Advice only: an error comes back from fsync. */
+/* Lets the disk work while the next chunks are gathered, so that the fsync at the end is short: every WINDOW
+ * bytes their writing is started. Advice only: an error comes back from fsync. */
 static void start_writeback(lt_save *s) {
     static const off_t WINDOW = 32 << 20;
     if (s->written_to - s->written_from < WINDOW) return;
     sync_file_range(s->file, s->written_from, s->written_to - s->written_from, SYNC_FILE_RANGE_WRITE);
-    if (s->written_from >= WINDOW)
-        sync_file_range(s->file, s->written_from - WINDOW, WINDOW,
-                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     s->written_from = s->written_to;
 }
 
