@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,9 @@ struct lt_metrics {
     int64_t validations; /* lines of the step that the run goes on from */
     char *line;          /* what is being written; grows to the longest line and stays */
     size_t used, capacity;
-    bool failed;    /* no memory for the line */
-    bool unwritten; /* the line could not be appended */
+    /* A background save's thread looks at these. */
+    atomic_bool failed;    /* no memory for the line */
+    atomic_bool unwritten; /* the line could not be appended */
 };
 
 lt_status lt_metrics_open(const char *directory, int64_t last_step, lt_metrics **metrics) {
@@ -125,13 +127,13 @@ static void begin_line(lt_metrics *metrics) {
 /* Appends the line; a part of one is taken back, so that the next does not run into it. */
 static lt_status append(lt_metrics *metrics) {
     size_t written = 0;
-    metrics->unwritten = true;
     while (written < metrics->used) {
         ssize_t count = write(metrics->file, metrics->line + written, metrics->used - written);
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) {
             int reason = errno;
             if (ftruncate(metrics->file, metrics->size) != 0) reason = errno;
+            metrics->unwritten = true;
             return lt_fail(LT_IO, "%s: cannot append a line: %s", metrics->path, strerror(reason));
         }
         written += (size_t)count;
@@ -141,13 +143,17 @@ static lt_status append(lt_metrics *metrics) {
     return LT_OK;
 }
 
+static lt_status no_memory(const lt_metrics *metrics) {
+    return lt_fail(LT_IO, "out of memory while writing %s", metrics->path);
+}
+
 static lt_status end_line(lt_metrics *metrics) {
     add(metrics, "}\n");
-    if (metrics->failed) return lt_fail(LT_IO, "out of memory while writing %s", metrics->path);
-    return append(metrics);
+    return metrics->failed ? no_memory(metrics) : append(metrics);
 }
 
 lt_status lt_metrics_sync(lt_metrics *metrics) {
+    if (metrics->failed) return no_memory(metrics);
     if (metrics->unwritten) LT_CHECK(append(metrics));
     if (fsync(metrics->file) == 0) return LT_OK;
     return lt_fail(LT_IO, "%s: fsync failed: %s", metrics->path, strerror(errno));
