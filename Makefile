@@ -37,7 +37,11 @@ YAML_LIBS   ?= $(shell $(PKG_CONFIG) --libs yaml-0.1 2>/dev/null || echo -lyaml)
 JSON_LIBS   ?= $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 ZLIB_LIBS   ?= $(shell $(PKG_CONFIG) --libs zlib 2>/dev/null || echo -lz)
 ZSTD_LIBS   ?= $(shell $(PKG_CONFIG) --libs libzstd 2>/dev/null || echo -lzstd)
-LIBS = $(HDF5_LIBS) $(YAML_LIBS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(BLAS_LIBS) -lm -pthread
+XXHASH_LIBS ?= $(shell $(PKG_CONFIG) --libs libxxhash 2>/dev/null || echo -lxxhash)
+PCRE2_LIBS  ?= $(shell $(PKG_CONFIG) --libs libpcre2-8 2>/dev/null || echo -lpcre2-8)
+UTF8PROC_LIBS ?= $(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null || echo -lutf8proc)
+DATA_LIBS = $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(XXHASH_LIBS) $(PCRE2_LIBS) $(UTF8PROC_LIBS) -ldl
+LIBS = $(HDF5_LIBS) $(YAML_LIBS) $(DATA_LIBS) $(BLAS_LIBS) -lm -pthread
 
 
 # One group: the BLAS calls back into model/cpu/blas_lock.c.
@@ -60,12 +64,27 @@ ISA_FLAGS_generic :=
 KERNEL_SOURCES := $(wildcard model/cpu/kernels/*.c)
 MODEL_SOURCES  := $(filter-out model/cpu/blas_lock.c,$(wildcard model/*.c model/cpu/*.c)) $(BLAS_LOCK)
 MPI_SOURCES    := $(wildcard comm/*.c)
-OTHER_SOURCES  := $(wildcard data/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
+OTHER_SOURCES  := $(wildcard data/*.c data/documents/*.c data/tokenizers/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
 
 KERNEL_OBJECTS := $(foreach isa,$(ISAS),$(KERNEL_SOURCES:%.c=$(BUILD)/obj/%.$(isa).o))
 MODEL_OBJECTS  := $(MODEL_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
 BASE_OBJECTS   := $(BUILD)/obj/comm/status.o $(BUILD)/obj/comm/log.o
 OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_SOURCES:%.c=$(BUILD)/obj/%.o)
+
+# ---- plugins -------------------------------------------------------------------------------------------------------
+# C++ libraries behind tables of C functions, opened when they are needed (data/plugin.h): those whose library is here.
+
+CXX ?= c++
+PLUGINS :=
+ifneq ($(shell $(PKG_CONFIG) --exists sentencepiece 2>/dev/null && echo yes),)
+PLUGINS += $(patsubst data/plugins/%.cpp,%,$(wildcard data/plugins/sentencepiece.cpp))
+PLUGIN_FLAGS_sentencepiece = -std=c++17 $(shell $(PKG_CONFIG) --cflags sentencepiece)
+PLUGIN_LIBS_sentencepiece  = $(shell $(PKG_CONFIG) --libs sentencepiece)
+endif
+
+$(BUILD)/plugins/%.so: data/plugins/%.cpp data/plugins/%.h $(BUILD)/compiled_by
+	@mkdir -p $(@D)
+	$(CXX) -I. -Wall -Wextra -Wshadow -O2 -g -fPIC -shared -fvisibility=hidden $(PLUGIN_FLAGS_$*) -o $@ $< $(PLUGIN_LIBS_$*)
 
 # ---- targets -------------------------------------------------------------------------------------------------------
 # The first make installs what is missing; a second one, which then finds the libraries, does the work.
@@ -142,7 +161,7 @@ help: ## this list
 # ---- how things are built ------------------------------------------------------------------------------------------
 
 .PHONY: build-program
-build-program: $(BUILD)/lazytrain
+build-program: $(BUILD)/lazytrain $(PLUGINS:%=$(BUILD)/plugins/%.so)
 
 $(BUILD)/lazytrain: $(BUILD)/obj/trainer/main.o $(BUILD)/liblazytrain.a
 	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))

@@ -12,13 +12,11 @@
 #define LT_DATA_DATASET_H
 
 #include "comm/status.h"
+#include "data/tokenizer.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-
-/* The token ids of the bytes tokenizer: 0..255 are the bytes, then the end of a document. */
-enum { LT_BYTES_END_OF_DOCUMENT = 256, LT_BYTES_VOCABULARY = 257 };
 
 typedef struct lt_dataset_options {
     const char *const *patterns; /* globs, folders or files; natural order of names over all of them */

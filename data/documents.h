@@ -1,11 +1,11 @@
 /* Documents out of files of raw text, one after another, behind one interface, a file a format:
  *
- *   data/jsonl.c   JSON Lines (.jsonl, .ndjson, .json): the text of a key of each line's object
- *   data/plain.c   plain text (.txt, .text, .md): the whole file, or what lies between separators
+ *   data/documents/jsonl.c   JSON Lines (.jsonl, .ndjson, .json): the text of a key of each line's object
+ *   data/documents/plain.c   plain text (.txt, .text, .md): the whole file, or what lies between separators
  *
  * each also compressed (.gz, .zst), as the name says and the first bytes confirm. A new format is a file with
- * an lt_document_kind and lines in data/documents.c; one that reads many rows at once keeps them in its own
- * struct and gives them row by row.
+ * an lt_document_kind and lines in data/documents/documents.c; one that reads many rows at once keeps them in
+ * its own struct and gives them row by row.
  *
  * Errors name file and line. Memory is that of one document: the line or plain document, at most limit_bytes;
  * with JSON three times the line while it is parsed (300 MB for a document of 100 MB), and more where a line
@@ -16,7 +16,7 @@
 #ifndef LT_DATA_DOCUMENTS_H
 #define LT_DATA_DOCUMENTS_H
 
-#include "data/stream.h"
+#include "data/documents/stream.h"
 
 #include <stdio.h>
 

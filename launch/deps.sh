@@ -36,7 +36,12 @@ for set; do
       need libyaml-dev library yaml-0.1
       need libjansson-dev library jansson
       need zlib1g-dev library zlib
-      need libzstd-dev library libzstd ;;
+      need libzstd-dev library libzstd
+      need libxxhash-dev library libxxhash
+      need libpcre2-dev library libpcre2-8
+      need libutf8proc-dev library libutf8proc
+      need libsentencepiece-dev library sentencepiece
+      need g++ have "${CXX:-c++}" ;;
     test)
       need libcmocka-dev library cmocka
       need hdf5-tools have h5diff

@@ -66,10 +66,10 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/unit/checkpoint_blocks.h
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) $(HDF5_CFLAGS) -o $@ $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(HDF5_LIBS) -lm
 
-FUZZ_DOCUMENTS := $(addprefix data/,documents.c files.c jsonl.c pieces.c plain.c source.c stream.c) \
+FUZZ_DOCUMENTS := $(addprefix data/documents/,documents.c jsonl.c pieces.c plain.c stream.c) data/files.c data/source.c \
                   $(addprefix comm/,status.c interrupt.c log.c)
 
-$(BUILD)/fuzz/fuzz_documents: tests/fuzz/fuzz_documents.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h)
+$(BUILD)/fuzz/fuzz_documents: tests/fuzz/fuzz_documents.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h data/*/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=address $(HDF5_CFLAGS) -o $@ $< $(FUZZ_DOCUMENTS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) -pthread
 

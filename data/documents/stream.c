@@ -1,4 +1,4 @@
-#include "data/stream.h"
+#include "data/documents/stream.h"
 
 #include "comm/interrupt.h"
 

@@ -1,7 +1,7 @@
 /* Cutting a stream at a separator. */
 #define _GNU_SOURCE /* memmem */
 
-#include "data/stream.h"
+#include "data/documents/stream.h"
 
 #include <stdlib.h>
 #include <string.h>
