@@ -96,6 +96,19 @@ static lt_status find_files(const char *name, const char *key, names *files) {
     return LT_OK;
 }
 
+static bool ends_with(const char *text, const char *ending) {
+    const size_t length = strlen(text), size = strlen(ending);
+    return length >= size && strcmp(text + length - size, ending) == 0;
+}
+
+bool lt_tokenizer_recognise(const char *path) {
+    struct stat info;
+    names files;
+    if (stat(path, &info) != 0) return strchr(path, ',') != NULL;
+    if (S_ISDIR(info.st_mode)) return find_in_folder(path, "", &files) == LT_OK;
+    return ends_with(path, ".model") || ends_with(path, "tokenizer.json");
+}
+
 /* ---- open ---- */
 
 /* JSON is BPE's; a SentencePiece model is a protocol buffer that begins with its first piece (field 1). */
