@@ -106,18 +106,18 @@ static int32_t longest(const lt_added *added, const char *text, size_t bytes, si
     return found;
 }
 
-bool lt_added_find(const lt_added *added, const char *text, size_t bytes, size_t from, size_t *begin,
-                   size_t *end, int32_t *id) {
+bool lt_added_find(const lt_added *added, const char *text, size_t bytes, size_t from, size_t taken,
+                   lt_added_match *match) {
     if (added->count == 0) return false;
     for (size_t at = from; at < bytes; at++) {
         size_t length;
-        const int32_t node = longest(added, text + at, bytes - at, &length);
-        if (node < 0) continue;
-        *id = added->node[node].id;
-        *begin = at;
-        *end = at + length;
-        if (added->node[node].left_spaces) *begin -= spaces_before(text, from, at);
-        if (added->node[node].right_spaces) *end += spaces_behind(text + *end, bytes - *end);
+        const int32_t index = longest(added, text + at, bytes - at, &length);
+        if (index < 0) continue;
+        const lt_added_node *node = &added->node[index];
+        *match = (lt_added_match){node->id, at, at + length, at + length};
+        if (node->left_spaces && at > taken) match->begin -= spaces_before(text, taken, at);
+        if (node->left_spaces && at < taken) match->begin = taken;
+        if (node->right_spaces) match->end += spaces_behind(text + match->end, bytes - match->end);
         return true;
     }
     return false;

@@ -29,9 +29,15 @@ lt_status lt_added_put(lt_added *added, const char *text, size_t bytes, int32_t 
                        bool right_spaces);
 void lt_added_free(lt_added *added);
 
-/* Finds the next token from `from` on: [*begin, *end) and its id. False: there is none. Nothing before `from`
- * is taken. */
-bool lt_added_find(const lt_added *added, const char *text, size_t bytes, size_t from, size_t *begin,
-                   size_t *end, int32_t *id);
+typedef struct lt_added_match {
+    int32_t id;
+    size_t begin, end; /* with the spaces that it takes */
+    size_t next;       /* where the search goes on */
+} lt_added_match;
+
+/* Finds the next token from `from` on; of the spaces before it, those from `taken` on are its. False: there
+ * is none. */
+bool lt_added_find(const lt_added *added, const char *text, size_t bytes, size_t from, size_t taken,
+                   lt_added_match *match);
 
 #endif

@@ -152,16 +152,18 @@ static lt_status encode_plain(bpe_encoder *encoder, const char *text, size_t byt
 
 static lt_status encode_normalized(bpe_encoder *encoder, const char *text, size_t bytes);
 
-/* Cuts the text at added tokens; `rest` encodes what lies between. */
+/* Cuts the text at added tokens; `rest` encodes what lies between. A token that takes the spaces behind it
+ * does not keep the next token from being found in them: the reference gives both. */
 static lt_status encode_around(bpe_encoder *encoder, const lt_added *added, const char *text, size_t bytes,
                                lt_status (*rest)(bpe_encoder *encoder, const char *text, size_t bytes)) {
-    size_t at = 0, begin, end;
-    for (int32_t id; lt_added_find(added, text, bytes, at, &begin, &end, &id); at = end) {
-        LT_CHECK(rest(encoder, text + at, begin - at));
+    size_t taken = 0, from = 0;
+    for (lt_added_match match; lt_added_find(added, text, bytes, from, taken, &match); taken = match.end) {
+        if (match.begin > taken) LT_CHECK(rest(encoder, text + taken, match.begin - taken));
         LT_CHECK(lt_token_list_reserve(encoder->tokens, 1));
-        encoder->tokens->id[encoder->tokens->count++] = id;
+        encoder->tokens->id[encoder->tokens->count++] = match.id;
+        from = match.next;
     }
-    return rest(encoder, text + at, bytes - at);
+    return rest(encoder, text + taken, bytes - taken);
 }
 
 static lt_status encode_normalized(bpe_encoder *encoder, const char *text, size_t bytes) {

@@ -1,7 +1,7 @@
 #include "data/tokenizers/split.h"
 #include "data/tokenizers/kind.h"
 
-#include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,45 +16,103 @@ const char lt_byte_level_pattern[] =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{" \
     "3000}"
 
-/* What an escape of Oniguruma becomes; NULL: it stays, or is not supported. */
-static const char *translate_escape(char escape, bool in_class) {
-    if (escape == 's') return in_class ? SPACES : "[" SPACES "]";
-    if (escape == 'S' && !in_class) return "[^" SPACES "]";
-    return NULL;
+/* A pattern on its way from Oniguruma to PCRE2. */
+typedef struct translation {
+    const char *pattern, *at; /* what is read next */
+    FILE *out;
+    bool in_class;
+} translation;
+
+static lt_status refuse(const translation *all, const char *what) {
+    return lt_fail(LT_BAD_INPUT, "its pattern '%s' uses %s, which is not supported", all->pattern, what);
 }
 
-/* Letters that mean something else to PCRE2, or nothing. */
-static bool is_foreign(char escape, bool in_class) {
-    return (in_class && escape == 'S') || strchr("hHKRXyYGAZzgkOoMCcQENQuUlLNv", escape) != NULL;
+/* Whether `category`, "L" or "Lu", holds the range's. */
+static bool is_in(const char *range, const char *category) {
+    return range[0] == category[0] && (category[1] == '\0' || range[1] == category[1]);
 }
 
-/* Writes the pattern as PCRE2 understands it; `out` NULL: only counts. */
-static lt_status translate(const char *pattern, char *out, size_t *bytes) {
-    *bytes = 0;
-    int depth = 0; /* of character classes, which nest in Oniguruma */
-    for (const char *at = pattern; *at != '\0'; at++) {
-        const char *put = at;
-        size_t length = 1;
-        if (*at == '\\' && at[1] != '\0') {
-            at++;
-            if (is_foreign(*at, depth > 0))
-                return lt_fail(LT_BAD_INPUT, "its pattern '%s' uses \\%c, which is not supported", pattern,
-                               *at);
-            put = translate_escape(*at, depth > 0);
-            length = put == NULL ? 2 : strlen(put);
-            if (put == NULL) put = at - 1;
-        } else if (*at == '[' && at[1] != ':') {
-            if (depth++ > 0)
-                return lt_fail(LT_BAD_INPUT,
-                               "its pattern '%s' nests character classes, which is not supported", pattern);
-        } else if (depth > 0 && *at == '&' && at[1] == '&') {
-            return lt_fail(LT_BAD_INPUT,
-                           "its pattern '%s' intersects character classes, which is not supported", pattern);
-        } else if (depth > 0 && *at == ']' && at[-1] != ':') {
-            depth--;
+/* The members of a class, as they stand between brackets. */
+static void put_category(const translation *all, const char *category) {
+    fprintf(all->out, "\\p{%s}", category);
+    for (size_t i = 0; i < lt_unicode_since_14_count; i++) {
+        const lt_unicode_range *range = &lt_unicode_since_14[i];
+        if (is_in(range->category, category))
+            fprintf(all->out, "\\x{%" PRIx32 "}-\\x{%" PRIx32 "}", range->first, range->last);
+    }
+}
+
+static void put_members(const translation *all, char escape, const char *name) {
+    if (escape == 's') {
+        fputs(SPACES, all->out);
+    } else if (escape == 'd') {
+        put_category(all, "Nd");
+    } else if (escape == 'w') { /* Latin-1's superscripts and fractions are words to Oniguruma */
+        fputs("\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", all->out);
+        const char *const categories[] = {"L", "M", "Nd", "Pc"};
+        for (int i = 0; i < 4; i++) put_category(all, categories[i]);
+    } else if (strlen(name) <= 2) {
+        put_category(all, name);
+    } else { /* a script, where PCRE2 would take Script_Extensions */
+        fprintf(all->out, "\\p{sc:%s}", name);
+    }
+}
+
+/* \s, \S, \p{...} and their like; all->at stands behind the letter. */
+static lt_status put_set(translation *all, char escape) {
+    char name[32] = "";
+    bool negated = escape == 'S' || escape == 'D' || escape == 'W' || escape == 'P';
+    if (escape == 'p' || escape == 'P') {
+        const char *end = *all->at == '{' ? strchr(all->at, '}') : NULL;
+        const char *begin = all->at + 1;
+        if (end == NULL || end - begin < 1 || end - begin >= (int)sizeof name)
+            return refuse(all, "\\p without {name}");
+        if (*begin == '^') {
+            negated = !negated;
+            begin++;
         }
-        if (out != NULL) memcpy(out + *bytes, put, length);
-        *bytes += length;
+        memcpy(name, begin, (size_t)(end - begin));
+        all->at = end + 1;
+    }
+    if (negated && all->in_class) return refuse(all, "a negated set in a character class");
+    if (!all->in_class) fputs(negated ? "[^" : "[", all->out);
+    put_members(all, (char)(escape | 0x20), name);
+    if (!all->in_class) fputc(']', all->out);
+    return LT_OK;
+}
+
+/* all->at stands behind the backslash. */
+static lt_status put_escape(translation *all) {
+    const char escape = *all->at++;
+    if (strchr("sSdDwWpP", escape) != NULL) return put_set(all, escape);
+    /* Letters that mean something else to PCRE2, or nothing, or the borders of its own \w. */
+    if (strchr("bBhHKRXyYGAZzgkOoMCcEQNuUlLv", escape) != NULL)
+        return refuse(all, (char[]){'\\', escape, '\0'});
+    fputc('\\', all->out);
+    fputc(escape, all->out);
+    return LT_OK;
+}
+
+static lt_status translate(translation *all) {
+    while (*all->at != '\0') {
+        const char c = *all->at++;
+        if (c == '\\' && *all->at != '\0') {
+            LT_CHECK(put_escape(all));
+            continue;
+        }
+        if (c == '[' && all->in_class) return refuse(all, "a class in a character class");
+        if (c == '&' && all->in_class && *all->at == '&') return refuse(all, "an intersection of classes");
+        if (c == '[') {
+            all->in_class = true;
+            if (*all->at == '^') { /* a bracket that comes first is a member */
+                fputs("[^", all->out);
+                all->at++;
+                continue;
+            }
+        } else if (c == ']') {
+            all->in_class = false;
+        }
+        fputc(c, all->out);
     }
     return LT_OK;
 }
@@ -62,8 +120,7 @@ static lt_status translate(const char *pattern, char *out, size_t *bytes) {
 static lt_status compile(const char *pattern, size_t bytes, uint32_t flags, pcre2_code **code) {
     int error;
     PCRE2_SIZE place;
-    *code = pcre2_compile((PCRE2_SPTR)pattern, bytes, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | flags,
-                          &error, &place, NULL);
+    *code = pcre2_compile((PCRE2_SPTR)pattern, bytes, PCRE2_UTF | flags, &error, &place, NULL);
     if (*code == NULL) {
         char reason[256];
         pcre2_get_error_message(error, (PCRE2_UCHAR *)reason, sizeof reason);
@@ -90,12 +147,14 @@ lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool li
         LT_CHECK(compile(pattern, strlen(pattern), PCRE2_LITERAL, &splitter.code));
         return add(splitters, splitter);
     }
-    size_t bytes;
-    LT_CHECK(translate(pattern, NULL, &bytes));
-    char *translated = malloc(bytes + 1);
-    if (translated == NULL) return lt_fail(LT_IO, "no memory for a tokenizer's pattern");
-    lt_status status = translate(pattern, translated, &bytes);
-    if (status == LT_OK) status = compile(translated, bytes, 0, &splitter.code);
+    char *translated = NULL;
+    size_t bytes = 0;
+    translation all = {.pattern = pattern, .at = pattern, .out = open_memstream(&translated, &bytes)};
+    if (all.out == NULL) return lt_fail(LT_IO, "no memory for a tokenizer's pattern");
+    lt_status status = translate(&all);
+    if (fclose(all.out) != 0 && status == LT_OK)
+        status = lt_fail(LT_IO, "no memory for a tokenizer's pattern");
+    if (status == LT_OK) status = compile(translated, bytes, PCRE2_UCP, &splitter.code);
     free(translated);
     LT_CHECK(status);
     return add(splitters, splitter);

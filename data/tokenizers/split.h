@@ -13,12 +13,22 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct lt_splitter {
     pcre2_code *code; /* NULL: cuts where a word that begins with U+2581 follows something else */
     bool removed;     /* matches are dropped; else they are pieces of their own */
     bool invert;      /* what lies between matches counts as a match, and a match does not */
 } lt_splitter;
+
+/* Characters that Unicode 15.0 to 16.0 assigned, which PCRE2 10.42 does not know and the reference does. */
+typedef struct lt_unicode_range {
+    uint32_t first, last;
+    char category[3]; /* "Lo" */
+} lt_unicode_range;
+
+extern const lt_unicode_range lt_unicode_since_14[];
+extern const size_t lt_unicode_since_14_count;
 
 enum { LT_MAX_SPLITTERS = 8 };
 
