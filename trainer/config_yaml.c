@@ -212,12 +212,13 @@ static lt_status apply_vocabulary(const lt_config_key *key, yaml_document_t *doc
         const lt_scalar scalar = lt_node_scalar(value);
         status = lt_scalar_string(&scalar, key->path, "a file", place, &file[i]);
     }
-    if (status == LT_OK && (end - pairs != 2 || file[0] == NULL || file[1] == NULL))
+    const bool complete = end - pairs == 2 && file[0] != NULL && file[1] != NULL;
+    if (status == LT_OK && !complete) {
         status = lt_config_fail(place, key->path,
                                 "found another map, expected {vocab: encoder.json, merges: vocab.bpe}");
-    if (status == LT_OK && strchr(file[0], ',') != NULL)
+    } else if (status == LT_OK && strchr(file[0], ',') != NULL) {
         status = lt_config_fail(place, key->path, "found a vocab with a comma in its name; give it another");
-    if (status == LT_OK) {
+    } else if (status == LT_OK) {
         snprintf(both, sizeof both, "%s,%s", file[0], file[1]);
         status = lt_value_set(key, &(lt_scalar){.text = both, .length = strlen(both)}, place, config);
     }

@@ -91,7 +91,7 @@ static lt_status find_files(const char *name, const char *key, names *files) {
         return lt_fail(LT_BAD_INPUT, "%s: the name of the tokenizer's file is too long", key);
     memcpy(files->first, name, length);
     files->first[length] = '\0';
-    if (comma != NULL) strcpy(files->second, comma + 1);
+    if (comma != NULL) snprintf(files->second, PATH_MAX, "%s", comma + 1);
     files->count = comma == NULL ? 1 : 2;
     return LT_OK;
 }
