@@ -178,6 +178,7 @@ void lt_tokenizer_close(lt_tokenizer *tokenizer) {
     if (tokenizer->kind->close != NULL) tokenizer->kind->close(tokenizer);
     free(tokenizer->place);
     free(tokenizer->text);
+    free(tokenizer->literal);
     free(tokenizer);
 }
 
