@@ -52,6 +52,8 @@ static void raw_close(lt_reader *base) {
     lt_cache_close(&raw->cache);
     pthread_cond_destroy(&raw->changed);
     pthread_mutex_destroy(&raw->mutex);
+    free(raw->text_key);
+    free(raw->separator);
     free(raw->file);
     free(raw);
 }
@@ -69,6 +71,15 @@ static lt_status check_options(const lt_dataset_options *options, const lt_files
         options->key, lt_files_path(files, 0));
 }
 
+/* The options are the caller's for the call alone. */
+static char *copy(const char *text) {
+    return text == NULL ? NULL : strdup(text);
+}
+
+static bool copied(const char *to, const char *from) {
+    return (to == NULL) == (from == NULL);
+}
+
 static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt_reader **out) {
     LT_CHECK(check_options(options, files));
     lt_raw *raw = calloc(1, sizeof *raw);
@@ -76,6 +87,8 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
     raw->base = (lt_reader){.samples = -1, .tokens = -1};
     raw->files = files;
     raw->options = *options->raw;
+    raw->options.documents.text_key = raw->text_key = copy(options->raw->documents.text_key);
+    raw->options.documents.separator = raw->separator = copy(options->raw->documents.separator);
     raw->sequence_length = options->sequence_length;
     raw->vocabulary = options->vocabulary;
     raw->piece_samples = LT_PIECE_TOKENS / options->sequence_length;
@@ -88,7 +101,8 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
         lt_tokenizer_vocabulary(raw->options.tokenizer) <= 65536 && raw->options.document_token < 65536 ? 2
                                                                                                         : 4;
     lt_status status = LT_OK;
-    if (raw->file == NULL)
+    if (raw->file == NULL || !copied(raw->text_key, options->raw->documents.text_key) ||
+        !copied(raw->separator, options->raw->documents.separator))
         LT_CHECK_DONE(status, lt_fail(LT_IO, "%s: no memory for the table of files", options->key));
     LT_CHECK_DONE(status, lt_cache_open(raw->options.cache_folder, raw->options.cache_bytes, token_bytes,
                                         "data.cache_dir", &raw->cache));

@@ -35,6 +35,7 @@ typedef struct lt_raw {
     lt_reader base;
     lt_files *files;
     lt_raw_options options;
+    char *text_key, *separator; /* of options.documents */
     int64_t sequence_length, vocabulary, piece_samples;
     lt_cache cache;
     lt_raw_file *file; /* [files] */
