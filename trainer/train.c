@@ -40,8 +40,10 @@ typedef struct training {
 /* An error of this rank alone: kept, and told to the others at the next boundary. */
 static void remember_failure(training *t, lt_status status) {
     if (t->own_status != LT_OK) return;
-    t->own_status = status;
-    t->own = status == LT_IO ? LT_REQUEST_SAVE_AND_FAIL : LT_REQUEST_FAIL;
+    /* Raw files are read as training goes on: what is wrong with one was bad input before the first step. */
+    const bool late_input = status == LT_BAD_INPUT && t->run->step >= t->run->first_step;
+    t->own_status = late_input ? LT_FAILED : status;
+    t->own = status == LT_IO || late_input ? LT_REQUEST_SAVE_AND_FAIL : LT_REQUEST_FAIL;
     snprintf(t->own_message, sizeof t->own_message, "%s", lt_error_message());
 }
 
@@ -228,14 +230,17 @@ static void describe_step(training *t, int64_t step) {
     };
 }
 
-/* Saves the weights before an I/O error, known to all ranks, ends the run; the error stays what is told. */
-static lt_status save_and_fail(lt_run *run, lt_status failure) {
-    if (failure != LT_IO || !run->error_shared) return failure;
+/* Saves the weights before an error that all ranks know ends the run; the error stays what is told. */
+static lt_status save_before(lt_run *run, lt_status failure) {
     char message[LT_ERROR_MESSAGE_BYTES];
     snprintf(message, sizeof message, "%s", lt_error_message());
-    lt_log_info("input or output failed: saving step %lld and leaving", (long long)run->step);
+    lt_log_info("reading or writing failed: saving step %lld and leaving", (long long)run->step);
     if (lt_run_save(run) != LT_OK) lt_log_warning("the state is not saved: %s", lt_error_message());
     return lt_run_share(run, lt_fail(failure, "%s", message));
+}
+
+static lt_status save_and_fail(lt_run *run, lt_status failure) {
+    return failure == LT_IO && run->error_shared ? save_before(run, failure) : failure;
 }
 
 /* Leaves after the ranks agreed to: saves where weights are worth saving, says why. */
@@ -248,7 +253,8 @@ static lt_status leave(training *t) {
         return LT_STOPPED;
     }
     const bool mine = run->grid.rank == t->agreed_rank;
-    return save_and_fail(run, lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK));
+    const lt_status status = lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK);
+    return t->agreed == LT_REQUEST_SAVE_AND_FAIL ? save_before(run, status) : status;
 }
 
 /* A loss or gradient that is not finite: the update is dropped, and perhaps the run goes on. */
