@@ -93,7 +93,7 @@ static lt_status check_dataset(const lt_loader_options *o) {
     if (length != o->sequence_length)
         return lt_fail(LT_BAD_INPUT, "loader: sequence length %" PRId64 ", expected the dataset's %" PRId64,
                        o->sequence_length, length);
-    if (o->order.samples < 1 || o->order.samples > samples)
+    if (samples >= 0) if (o->order.samples < 1 || o->order.samples > samples)
         return lt_fail(LT_BAD_INPUT,
                        "loader: an order of %" PRId64 " samples, expected 1 to the dataset's %" PRId64,
                        o->order.samples, samples);
@@ -112,7 +112,7 @@ int64_t lt_loader_bytes(const lt_loader_options *options) {
 
 static lt_status read_row(lt_loader *loader, int64_t item, int64_t row, const slot *into) {
     const lt_loader_options *o = &loader->options;
-    LT_CHECK(lt_dataset_read(o->dataset, lt_order_sample(&o->order, item, NULL), loader->row));
+    LT_CHECK(lt_dataset_read_item(o->dataset, &(lt_shuffle){o->order.shuffle, o->order.seed}, item, loader->row, NULL));
     int64_t length = o->sequence_length, at = row * length;
     memcpy(into->inputs + at, loader->row, (size_t)length * sizeof(int32_t));
     memcpy(into->targets + at, loader->row + 1, (size_t)length * sizeof(int32_t));
@@ -300,6 +300,7 @@ void lt_loader_stop(lt_loader *loader) {
     loader->stop = true;
     pthread_cond_broadcast(&loader->changed);
     pthread_mutex_unlock(&loader->mutex);
+    lt_dataset_stop((lt_dataset*)(uintptr_t)loader->options.dataset, true);
     pthread_join(loader->thread, NULL);
     pthread_cond_destroy(&loader->changed);
     pthread_mutex_destroy(&loader->mutex);
