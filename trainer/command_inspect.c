@@ -16,11 +16,11 @@
 
 static void print_help(void) {
     printf("Usage: lazytrain inspect [OPTION]... FILE|DIR...\n\n"
-           "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.jsonl, "
-           ".jsonl.gz, .jsonl.zst, .json.gz) holds; of a folder, every checkpoint and shard.\n\n"
+           "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.parquet, "
+           ".jsonl, .jsonl.gz, .jsonl.zst, .json.gz) holds; of a folder, every checkpoint and shard.\n\n"
            "  --verify         read every byte: all checksums, names and shapes of a checkpoint, all ids of "
-           "a shard, all documents\n"
-           "  --text-key KEY   what holds the text in a row of JSON Lines (text)\n"
+           "a shard, all documents, every column of a Parquet file\n"
+           "  --text-key KEY   what holds the text in a row of JSON Lines or Parquet (text)\n"
            "  --sample K       show the first K documents whole, each as a JSON string in a line\n");
 }
 
@@ -53,10 +53,10 @@ static lt_status inspect_file(const char *path, const lt_documents_inspection *i
     const bool verify = inspection->verify, checkpoint = lt_checkpoint_recognise(path);
     if (!checkpoint && lt_documents_recognise(path)) return lt_documents_inspect(path, inspection, stdout);
     if (inspection->sample > 0 || inspection->text_key != NULL)
-        return lt_fail(
-            LT_BAD_INPUT,
-            "%s is no file of documents (.jsonl, .jsonl.gz, ...), which --sample and --text-key are for",
-            path);
+        return lt_fail(LT_BAD_INPUT,
+                       "%s is no file of documents (.parquet, .jsonl, .jsonl.gz, ...), which --sample and "
+                       "--text-key are for",
+                       path);
     if (!checkpoint) return lt_shard_inspect(path, verify, 0, stdout);
     LT_CHECK(lt_checkpoint_inspect(path, verify, stdout));
     return verify ? verify_against_config(path) : LT_OK;

@@ -1,5 +1,6 @@
-// Parquet files behind a table of C functions: parquet.h. Columns are read below Arrow's tables, page by page,
-// which takes the least memory and leaves every stored string as it is, whatever Arrow type it came from.
+// Parquet files behind a table of C functions: parquet.h. Columns are read below Arrow's tables, page by
+// page, which takes the least memory and leaves every stored string as it is, whatever Arrow type it came
+// from.
 #include "data/plugins/parquet.h"
 
 #include <arrow/buffer.h>
@@ -45,10 +46,18 @@ class Pool final : public arrow::MemoryPool {
         pool->Free(buffer, size, alignment);
         used -= size;
     }
-    int64_t bytes_allocated() const override { return used; }
-    int64_t total_bytes_allocated() const override { return pool->total_bytes_allocated(); }
-    int64_t num_allocations() const override { return pool->num_allocations(); }
-    std::string backend_name() const override { return "system"; }
+    int64_t bytes_allocated() const override {
+        return used;
+    }
+    int64_t total_bytes_allocated() const override {
+        return pool->total_bytes_allocated();
+    }
+    int64_t num_allocations() const override {
+        return pool->num_allocations();
+    }
+    std::string backend_name() const override {
+        return "system";
+    }
 
   private:
     Status check(int64_t size) const {
@@ -64,10 +73,18 @@ class Pool final : public arrow::MemoryPool {
 class Source final : public arrow::io::RandomAccessFile {
   public:
     Source(const lt_parquet_source &from, arrow::MemoryPool *memory) : source(from), pool(memory) {}
-    Status Close() override { return Status::OK(); }
-    bool closed() const override { return false; }
-    Result<int64_t> Tell() const override { return place; }
-    Result<int64_t> GetSize() override { return source.bytes; }
+    Status Close() override {
+        return Status::OK();
+    }
+    bool closed() const override {
+        return false;
+    }
+    Result<int64_t> Tell() const override {
+        return place;
+    }
+    Result<int64_t> GetSize() override {
+        return source.bytes;
+    }
     Status Seek(int64_t position) override {
         place = position;
         return Status::OK();
@@ -114,7 +131,9 @@ class Pages final : public parquet::PageReader {
         number++;
         return inner->NextPage();
     }
-    void set_max_page_header_size(uint32_t size) override { inner->set_max_page_header_size(size); }
+    void set_max_page_header_size(uint32_t size) override {
+        inner->set_max_page_header_size(size);
+    }
     int64_t number = -1; // of the page that was read last
 
   private:
@@ -130,11 +149,14 @@ std::string one_line(std::string text) {
 
 void report(const std::string &where, const char *what, char *error) {
     std::string line = what;
+    line.erase(line.find_last_not_of(" \n") + 1);
     std::replace(line.begin(), line.end(), '\n', ' ');
     std::snprintf(error, LT_PARQUET_ERROR_BYTES, "%s%s", where.c_str(), one_line(line).c_str());
 }
 
-[[noreturn]] void broken(const std::string &what) { throw parquet::ParquetException(what); }
+[[noreturn]] void broken(const std::string &what) {
+    throw parquet::ParquetException(what);
+}
 
 // The type's own name, and what it stands for.
 std::string type_of(const parquet::ColumnDescriptor &column) {
@@ -196,6 +218,9 @@ void describe_columns(lt_parquet &file, const parquet::SchemaDescriptor &schema)
     for (int i = 0; i < schema.num_columns(); i++) {
         const parquet::ColumnDescriptor &column = *schema.Column(i);
         file.names.push_back(one_line(column.path()->ToDotString()));
+        if (column.physical_type() < parquet::Type::BOOLEAN ||
+            column.physical_type() > parquet::Type::FIXED_LEN_BYTE_ARRAY)
+            broken("column '" + file.names.back() + "' has a type that Parquet does not know");
         file.types.push_back(type_of(column));
     }
     for (int i = 0; i < schema.num_columns(); i++) {
@@ -230,7 +255,8 @@ void describe_groups(lt_parquet &file, const parquet::FileMetaData &metadata) {
             codecs.insert(arrow::util::Codec::GetCodecAsString(chunk->compression()));
         }
     }
-    for (const std::string &codec : codecs) file.compression += (file.compression.empty() ? "" : ", ") + codec;
+    for (const std::string &codec : codecs)
+        file.compression += (file.compression.empty() ? "" : ", ") + codec;
 }
 
 std::unique_ptr<lt_parquet> open_file(const lt_parquet_source &source) {
@@ -239,7 +265,8 @@ std::unique_ptr<lt_parquet> open_file(const lt_parquet_source &source) {
     properties.enable_buffered_stream();
     properties.set_buffer_size(1 << 20);
     properties.set_page_checksum_verification(true);
-    file->reader = parquet::ParquetFileReader::Open(std::make_shared<Source>(source, &file->pool), properties);
+    file->reader =
+        parquet::ParquetFileReader::Open(std::make_shared<Source>(source, &file->pool), properties);
     const auto metadata = file->reader->metadata();
     if (metadata->is_encryption_algorithm_set()) broken("it is encrypted, which is not read");
     file->description = {};
@@ -296,7 +323,9 @@ void check_levels(lt_parquet_column &column, int64_t levels, int64_t values, int
 void put(lt_parquet_column &column, int64_t row, const parquet::ByteArray &value) {
     column.text[row] = {reinterpret_cast<const char *>(value.ptr), value.len};
 }
-void put(lt_parquet_column &column, int64_t row, double value) { column.number[row] = value; }
+void put(lt_parquet_column &column, int64_t row, double value) {
+    column.number[row] = value;
+}
 
 // Puts the values, which Arrow gives without the nulls, at their rows.
 template <typename Value> void spread(lt_parquet_column &column, int64_t rows) {
@@ -328,15 +357,24 @@ template <typename Type> int64_t read_batch(lt_parquet_column &column) {
 
 int64_t read_rows(lt_parquet_column &column) {
     switch (column.descriptor->physical_type()) {
-    case parquet::Type::BOOLEAN: return read_batch<parquet::BooleanType>(column);
-    case parquet::Type::INT32: return read_batch<parquet::Int32Type>(column);
-    case parquet::Type::INT64: return read_batch<parquet::Int64Type>(column);
-    case parquet::Type::INT96: return read_batch<parquet::Int96Type>(column);
-    case parquet::Type::FLOAT: return read_batch<parquet::FloatType>(column);
-    case parquet::Type::DOUBLE: return read_batch<parquet::DoubleType>(column);
-    case parquet::Type::BYTE_ARRAY: return read_batch<parquet::ByteArrayType>(column);
-    case parquet::Type::FIXED_LEN_BYTE_ARRAY: return read_batch<parquet::FLBAType>(column);
-    default: broken("its type is unknown");
+    case parquet::Type::BOOLEAN:
+        return read_batch<parquet::BooleanType>(column);
+    case parquet::Type::INT32:
+        return read_batch<parquet::Int32Type>(column);
+    case parquet::Type::INT64:
+        return read_batch<parquet::Int64Type>(column);
+    case parquet::Type::INT96:
+        return read_batch<parquet::Int96Type>(column);
+    case parquet::Type::FLOAT:
+        return read_batch<parquet::FloatType>(column);
+    case parquet::Type::DOUBLE:
+        return read_batch<parquet::DoubleType>(column);
+    case parquet::Type::BYTE_ARRAY:
+        return read_batch<parquet::ByteArrayType>(column);
+    case parquet::Type::FIXED_LEN_BYTE_ARRAY:
+        return read_batch<parquet::FLBAType>(column);
+    default:
+        broken("its type is unknown");
     }
 }
 
@@ -362,14 +400,19 @@ lt_parquet *open(const lt_parquet_source *source, char *error) {
     return nullptr;
 }
 
-void close(lt_parquet *file) { delete file; }
+void close(lt_parquet *file) {
+    delete file;
+}
 
-const lt_parquet_description *describe(const lt_parquet *file) { return &file->description; }
+const lt_parquet_description *describe(const lt_parquet *file) {
+    return &file->description;
+}
 
 lt_parquet_column *open_column(lt_parquet *file, int group, int index, char *error) {
     std::string where;
     try {
-        where = "row group " + std::to_string(group) + ", column '" + file->names[static_cast<size_t>(index)] + "'";
+        where = "row group " + std::to_string(group) + ", column '" +
+                file->names[static_cast<size_t>(index)] + "'";
         auto column = make_column(file, group, index);
         column->where = where;
         return column.release();
@@ -381,7 +424,9 @@ lt_parquet_column *open_column(lt_parquet *file, int group, int index, char *err
     return nullptr;
 }
 
-void close_column(lt_parquet_column *column) { delete column; }
+void close_column(lt_parquet_column *column) {
+    delete column;
+}
 
 bool next(lt_parquet_column *column, lt_parquet_batch *batch, char *error) {
     const char *what;
@@ -407,4 +452,5 @@ bool next(lt_parquet_column *column, lt_parquet_batch *batch, char *error) {
 
 } // namespace
 
-extern "C" const lt_parquet_table lt_parquet_plugin = {open, close, describe, open_column, close_column, next};
+extern "C" const lt_parquet_table lt_parquet_plugin = {open,        close,        describe,
+                                                       open_column, close_column, next};

@@ -43,8 +43,8 @@ typedef enum lt_parquet_kind {
 } lt_parquet_kind;
 
 typedef struct lt_parquet_field {
-    const char *name;    /* of a nested one "a.b" */
-    const char *type;    /* "BYTE_ARRAY, String" */
+    const char *name;     /* of a nested one "a.b" */
+    const char *type;     /* "BYTE_ARRAY, String" */
     lt_parquet_kind kind; /* lists and maps are LT_PARQUET_OTHER */
     bool optional, repeated;
 } lt_parquet_field;
@@ -52,8 +52,8 @@ typedef struct lt_parquet_field {
 typedef struct lt_parquet_description {
     const char *created_by, *compression; /* "snappy, zstd"; "" of a file without row groups */
     int groups, columns;
-    int64_t rows;              /* sum over row groups */
-    const int64_t *group_rows; /* [groups], none negative */
+    int64_t rows;                   /* sum over row groups */
+    const int64_t *group_rows;      /* [groups], none negative */
     const lt_parquet_field *fields; /* [columns] */
 } lt_parquet_description;
 
