@@ -3,8 +3,8 @@
 # shellcheck source=lib.sh
 source "$(dirname "$0")/lib.sh"
 data=${LAZYTRAIN_TEST_DATA:-$tests_root/../../shared/data}
-python=${VENV:-$tests_root/../build/venv}/bin/python
-case $python in /*) ;; *) python=$tests_root/../$python ;; esac
+python=${VENV:-build/venv}/bin/python
+case $python in /*) ;; *) python=$(cd "$tests_root/.." && pwd)/$python ;; esac
 
 need_pyarrow() {
   "$python" -c 'import pyarrow' 2>/dev/null || skip "no pyarrow in \$VENV (build/venv); \`make deps\` installs it"
