@@ -90,12 +90,16 @@ apt_install() { # package...
   echo "deps: installed"
 }
 
-# A file tells that all of it is there; half an environment is made anew.
+# A file keeps which version was asked for; an environment without it is somebody's own, and taken as it is.
+have_pyarrow() {
+  "$venv/bin/python" -c 'import pyarrow' 2>/dev/null && [ "$(cat "$venv/pyarrow" 2>/dev/null || echo "$pyarrow")" = "$pyarrow" ]
+}
 pip_install() {
   echo "deps: missing: Arrow; pip install pyarrow==$pyarrow, into $venv"
-  python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
-  rm -rf "$venv"
-  python3 -m venv "$venv" || return
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
+    python3 -m venv "$venv" || return
+  fi
   local pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 --no-deps --only-binary :all:)
   "${pip[@]}" "pyarrow==$pyarrow" 2>"$venv/pip.log" || "${pip[@]}" pyarrow 2>"$venv/pip.log" || {
     tail -n 1 "$venv/pip.log" >&2
@@ -106,6 +110,6 @@ pip_install() {
 }
 
 [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
-if [ $with_pyarrow = yes ] && [ "$(cat "$venv/pyarrow" 2>/dev/null)" != "$pyarrow" ]; then
+if [ $with_pyarrow = yes ] && ! have_pyarrow; then
   pip_install || echo "deps: no pyarrow: no Parquet files are read in this build, all else is; DEPS=skip asks no more" >&2
 fi
