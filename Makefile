@@ -78,7 +78,7 @@ OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_S
 CXX ?= c++
 PLUGINS :=
 ifneq ($(shell $(PKG_CONFIG) --exists sentencepiece 2>/dev/null && echo yes),)
-PLUGINS += $(patsubst data/plugins/%.cpp,%,$(wildcard data/plugins/sentencepiece.cpp))
+PLUGINS += sentencepiece
 PLUGIN_FLAGS_sentencepiece = -std=c++17 $(shell $(PKG_CONFIG) --cflags sentencepiece)
 PLUGIN_LIBS_sentencepiece  = $(shell $(PKG_CONFIG) --libs sentencepiece)
 endif

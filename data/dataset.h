@@ -34,20 +34,47 @@ typedef struct lt_dataset lt_dataset;
 lt_status lt_dataset_open(const lt_dataset_options *options, lt_dataset **dataset);
 void lt_dataset_close(lt_dataset *dataset);
 
+/* Both are -1 where only reading tells (raw files that are tokenised on the way). */
 int64_t lt_dataset_samples(const lt_dataset *dataset);
 int64_t lt_dataset_tokens(const lt_dataset *dataset);
 int64_t lt_dataset_files(const lt_dataset *dataset);
 int64_t lt_dataset_sequence_length(const lt_dataset *dataset); /* T */
 
+/* How many samples there are, at most `limit`. Waits where they must be counted first; the statuses of
+ * lt_dataset_read_item(). */
+lt_status lt_dataset_count_samples(const lt_dataset *dataset, int64_t limit, int64_t *samples);
+
+/* An endless order of a dataset's samples, epoch after epoch (contracts.md, "Order"; data/order.h). */
+typedef struct lt_shuffle {
+    bool shuffle; /* false: the natural order */
+    uint64_t seed;
+} lt_shuffle;
+
+/* Copies item `item` >= 0 of the order to `tokens` [T + 1]; its epoch to `epoch` unless that is NULL. May
+ * wait for raw files to be tokenised. The statuses of lt_dataset_read(), and LT_STOPPED after
+ * lt_dataset_stop(). */
+lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuffle, int64_t item,
+                               int32_t *tokens, int64_t *epoch);
+
+/* Ends the waiting of the calls above, now and later, until it is called with false. */
+void lt_dataset_stop(lt_dataset *dataset, bool stop);
+
 /* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary
  * (file and offset named); LT_IO: the file shrank, vanished or cannot be read. */
 lt_status lt_dataset_read(const lt_dataset *dataset, int64_t index, int32_t *tokens);
 
+typedef struct lt_shard_inspection {
+    bool verify;                   /* the whole shard is read, and every id counted against the vocabulary */
+    int64_t vocabulary;            /* 0: the range of ids is only reported */
+    const lt_tokenizer *tokenizer; /* of a shard; NULL: none. Else its vocabulary, with `verify`, and text */
+    int64_t sample;                /* documents to show whole; 0: the first one's beginning */
+} lt_shard_inspection;
+
 /* Prints what a person wants to know of one shard or text file: format, bytes, tokens, first tokens; of text
- * also lines and whether it is UTF-8. With `verify` the whole shard is read and every id counted against
- * `vocabulary` (0: the range of ids is only reported). LT_BAD_INPUT: not such a file, or its header and size
- * disagree; LT_FAILED: ids outside the vocabulary, after the report is printed. */
-lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FILE *out);
+ * also lines and whether it is UTF-8; with a tokenizer the documents of a shard. LT_BAD_INPUT: not such a
+ * file, or its header and size disagree; LT_FAILED: ids outside the vocabulary, after the report is printed.
+ */
+lt_status lt_shard_inspect(const char *path, const lt_shard_inspection *inspection, FILE *out);
 
 /* Whether `path` is a file that starts like a `.bin` shard (either magic). Sets no error message. */
 bool lt_shard_recognise(const char *path);

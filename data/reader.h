@@ -9,8 +9,8 @@
 
 /* An opened set of files of one format. A format's own struct begins with this. */
 typedef struct lt_reader {
-    int64_t samples; /* at least 1 */
-    int64_t tokens;
+    int64_t samples; /* at least 1; -1: not known, and the kind has read_item and count */
+    int64_t tokens;  /* -1: not known */
 } lt_reader;
 
 typedef struct lt_reader_kind {
@@ -25,6 +25,13 @@ typedef struct lt_reader_kind {
     lt_status (*read)(const lt_reader *reader, int64_t index, int32_t *tokens);
 
     void (*close)(lt_reader *reader);
+
+    /* Of a kind whose samples are not known at the start, else NULL: lt_dataset_read_item(),
+     * lt_dataset_count_samples(), lt_dataset_stop(). Thread-safe. */
+    lt_status (*read_item)(lt_reader *reader, const lt_shuffle *shuffle, int64_t item, int32_t *tokens,
+                           int64_t *epoch);
+    lt_status (*count)(lt_reader *reader, int64_t limit, int64_t *samples);
+    void (*stop)(lt_reader *reader, bool stop);
 } lt_reader_kind;
 
 extern const lt_reader_kind lt_shard_reader, lt_text_reader;
@@ -44,6 +51,18 @@ typedef struct lt_shard_header {
 
 /* Whether `head` [4] is one of the two magic numbers. */
 bool lt_shard_magic(const unsigned char *head);
+
+/* The token that `packed` begins with. */
+static inline uint32_t lt_shard_token(const unsigned char *packed, int token_bytes) {
+    const uint32_t id = packed[0] | (uint32_t)packed[1] << 8;
+    return token_bytes == 2 ? id : id | (uint32_t)packed[2] << 16 | (uint32_t)packed[3] << 24;
+}
+
+/* Prints the first `sample` documents of a shard of one file, a line each, or the beginning of the first
+ * where it is 0. All ids are the tokenizer's. `opens`: the first token is an end of text, which opens a
+ * document. */
+lt_status lt_shard_print_documents(lt_files *files, const lt_shard_header *header,
+                                   const lt_tokenizer *tokenizer, bool opens, int64_t sample, FILE *out);
 
 /* Checks magic, version and token count against the file's size. LT_BAD_INPUT says found and expected. */
 lt_status lt_shard_check(const lt_files *files, int64_t file, lt_shard_header *header);

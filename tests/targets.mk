@@ -46,9 +46,16 @@ $(BUILD)/tests/fault/power_cut: $(BUILD)/obj/tests/fault/power_cut.o $(BUILD)/li
 
 FAULT_TOOLS := $(addprefix $(BUILD)/tests/fault/,shim.so record.so power_cut)
 
+# Encodes strings for the comparison with the reference tokenizers.
+$(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o $(BUILD)/liblazytrain.a
+	@mkdir -p $(@D)
+	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))
+
+TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c))
+
 .PHONY: build-tests build-faults run-bench run-lint
 build-faults: build-program $(FAULT_TOOLS)
-build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS)
+build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
 
 # Fuzz targets: clang's libFuzzer over the reading of checkpoints and documents, built apart with the sanitizers.
 FUZZ_CC      ?= clang

@@ -10,7 +10,7 @@ enum { PENDING_BYTES = 3 }; /* of a character whose last byte is missing */
 
 struct lt_detokenizer {
     const lt_tokenizer *tokenizer;
-    bool begun;   /* text was given out, or is pending: leading spaces are past */
+    bool begun;   /* text was given out, is pending, or its space was left out */
     size_t bytes; /* in `input`, all of them the beginning of one character */
     char *input;  /* [PENDING_BYTES + the longest piece] */
     char *output; /* [3 times that] */
@@ -47,17 +47,18 @@ void lt_detokenizer_destroy(lt_detokenizer *detokenizer) {
     free(detokenizer);
 }
 
-/* Adds the bytes of a piece, without the spaces that only its place at the beginning brought. */
-static void append_piece(lt_detokenizer *detokenizer, const char *piece, size_t bytes) {
-    const lt_leading_space rule = detokenizer->tokenizer->leading_space;
-    if (!detokenizer->begun && rule != LT_KEEP_SPACES && bytes > 0) {
-        detokenizer->begun = rule == LT_DROP_ONE_SPACE || piece[0] != ' ';
-        while (bytes > 0 && piece[0] == ' ') {
-            piece++, bytes--;
-            if (rule == LT_DROP_ONE_SPACE) break;
-        }
-        detokenizer->begun |= bytes > 0;
+/* Adds the text of a token, without the space that only its place at the beginning brought. */
+static void append_piece(lt_detokenizer *detokenizer, int32_t id) {
+    const lt_tokenizer *tokenizer = detokenizer->tokenizer;
+    const char *piece = tokenizer->text + tokenizer->place[id];
+    size_t bytes = tokenizer->place[id + 1] - tokenizer->place[id];
+    const bool literal = tokenizer->literal != NULL && tokenizer->literal[id];
+    if (!detokenizer->begun && !literal && tokenizer->leading_space != LT_KEEP_SPACES && bytes > 0 &&
+        piece[0] == ' ') {
+        piece++, bytes--;
+        detokenizer->begun = tokenizer->leading_space == LT_DROP_ONE_SPACE;
     }
+    detokenizer->begun |= bytes > 0;
     memcpy(detokenizer->input + detokenizer->bytes, piece, bytes);
     detokenizer->bytes += bytes;
 }
@@ -67,8 +68,7 @@ lt_status lt_detokenize(lt_detokenizer *detokenizer, int32_t id, const char **te
     if (id < 0 || id >= tokenizer->vocabulary)
         return lt_fail(LT_BAD_INPUT, "there is no token %" PRId32 ", expected 0 to %" PRId64, id,
                        tokenizer->vocabulary - 1);
-    append_piece(detokenizer, tokenizer->text + tokenizer->place[id],
-                 tokenizer->place[id + 1] - tokenizer->place[id]);
+    append_piece(detokenizer, id);
     /* What ends in the middle of a character waits for the rest. */
     size_t whole = 0, length;
     while (whole < detokenizer->bytes &&

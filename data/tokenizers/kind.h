@@ -11,7 +11,8 @@
 #define LT_SPACE_MARK "\xe2\x96\x81"
 enum { LT_SPACE_MARK_BYTES = 3 };
 
-/* What is left out at the beginning of a text that is put together from pieces. */
+/* What is left out at the beginning of a text that is put together from pieces: nothing, the space that the
+ * first one begins with, or one of each until there is text. */
 typedef enum lt_leading_space { LT_KEEP_SPACES, LT_DROP_ONE_SPACE, LT_DROP_ALL_SPACES } lt_leading_space;
 
 /* A file's whole contents. */
@@ -35,6 +36,7 @@ struct lt_tokenizer {
      * tokens and for ids that no token has. */
     size_t *place; /* malloc'ed [vocabulary + 1] */
     char *text;    /* malloc'ed [place[vocabulary]] */
+    bool *literal; /* malloc'ed [vocabulary]: leading_space is not for this id; NULL: it is for all */
 };
 
 struct lt_encoder {
