@@ -265,6 +265,10 @@ std::unique_ptr<lt_parquet> open_file(const lt_parquet_source &source) {
     properties.enable_buffered_stream();
     properties.set_buffer_size(1 << 20);
     properties.set_page_checksum_verification(true);
+    // No list or string of the footer and of page headers has more elements than the file has bytes.
+    const auto most = [&](int64_t limit) { return static_cast<int32_t>(std::min(source.bytes, limit)); };
+    properties.set_thrift_container_size_limit(most(parquet::kDefaultThriftContainerSizeLimit));
+    properties.set_thrift_string_size_limit(most(parquet::kDefaultThriftStringSizeLimit));
     file->reader =
         parquet::ParquetFileReader::Open(std::make_shared<Source>(source, &file->pool), properties);
     const auto metadata = file->reader->metadata();
