@@ -21,7 +21,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* What raw files need: those of records, and text under another tokenizer than `bytes`. */
+/* What raw files need: those of records, and text under another tokenizer than `bytes`. The strings are
+ * needed for the call alone. */
 typedef struct lt_raw_options {
     const lt_tokenizer *tokenizer; /* outlives the dataset */
     lt_documents_options documents;
@@ -29,7 +30,10 @@ typedef struct lt_raw_options {
     bool document_token_first; /* before each document, else behind it */
     const char *cache_folder;
     int64_t cache_bytes;
+    int64_t piece_tokens; /* 0: LT_PIECE_TOKENS; other values give another order */
 } lt_raw_options;
+
+enum { LT_PIECE_TOKENS = 1 << 23 };
 
 typedef struct lt_dataset_options {
     const char *const *patterns; /* globs, folders or files; natural order of names over all of them */

@@ -91,7 +91,8 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
     raw->options.documents.separator = raw->separator = copy(options->raw->documents.separator);
     raw->sequence_length = options->sequence_length;
     raw->vocabulary = options->vocabulary;
-    raw->piece_samples = LT_PIECE_TOKENS / options->sequence_length;
+    raw->piece_samples = (options->raw->piece_tokens > 0 ? options->raw->piece_tokens : LT_PIECE_TOKENS) /
+                         options->sequence_length;
     if (raw->piece_samples < 1) raw->piece_samples = 1;
     raw->reader.descriptor = -1;
     pthread_mutex_init(&raw->mutex, NULL);
@@ -136,6 +137,11 @@ static int64_t samples_in(const lt_raw *raw, int64_t tokens) {
     return tokens <= 0 ? 0 : (tokens - 1) / raw->sequence_length;
 }
 
+static void call_worker(lt_raw *raw) {
+    raw->calls++;
+    pthread_cond_broadcast(&raw->changed);
+}
+
 static void next_file(lt_raw *raw, int64_t samples) {
     lt_raw_cursor *cursor = &raw->cursor;
     lt_cache_reader_close(&raw->reader);
@@ -144,7 +150,7 @@ static void next_file(lt_raw *raw, int64_t samples) {
         cursor->place = 0;
         cursor->epoch++;
     }
-    pthread_cond_broadcast(&raw->changed); /* there is another file to read ahead */
+    call_worker(raw); /* there is another file to read ahead */
 }
 
 static void begin_walk(lt_raw *raw, const lt_shuffle *shuffle, int64_t item) {
@@ -188,6 +194,7 @@ static lt_status wait_for_worker(lt_raw *raw, int64_t file) {
     if (raw->stop) return lt_fail(LT_STOPPED, "stopped while waiting for tokens");
     if (raw->file[file].failure != NULL)
         return lt_fail(raw->file[file].status, "%s", raw->file[file].failure);
+    call_worker(raw);
     struct timespec until; /* other processes write, too, and do not tell */
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += 50000000;

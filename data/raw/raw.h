@@ -14,8 +14,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { LT_PIECE_TOKENS = 1 << 23 };
-
 typedef struct lt_raw_file {
     char entry[LT_CACHE_KEY];
     int64_t tokens;   /* -1: not known yet */
@@ -44,6 +42,7 @@ typedef struct lt_raw {
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t changed;
     lt_raw_cursor cursor;
+    uint64_t calls; /* for the worker: the cursor moved, or what it stands at is waited for */
     lt_cache_reader reader; /* of the cursor's file */
 
     pthread_t thread; /* the worker's */

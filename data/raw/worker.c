@@ -112,12 +112,13 @@ static void *work(void *argument) {
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICENESS); /* training goes first */
     pthread_mutex_lock(&raw->mutex);
     while (!raw->ended) {
+        const uint64_t calls = raw->calls;
         pthread_mutex_unlock(&raw->mutex);
         const bool worked = tokenise_next(raw);
         pthread_mutex_lock(&raw->mutex);
         pthread_cond_broadcast(&raw->changed);
-        if (worked) continue;
-        struct timespec until; /* another process may have died, or the cursor moved */
+        if (worked || raw->ended || raw->calls != calls) continue;
+        struct timespec until; /* a process that writes what comes next may die */
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec++;
         pthread_cond_timedwait(&raw->changed, &raw->mutex, &until);
