@@ -7,6 +7,10 @@
 
 #include "data/tokenizer.h"
 
+/* U+2581 stands for a space in the pieces of SentencePiece and its kin. */
+#define LT_SPACE_MARK "\xe2\x96\x81"
+enum { LT_SPACE_MARK_BYTES = 3 };
+
 /* What is left out at the beginning of a text that is put together from pieces: nothing, the space that the
  * first one begins with, or one of each until there is text. */
 typedef enum lt_leading_space { LT_KEEP_SPACES, LT_DROP_ONE_SPACE, LT_DROP_ALL_SPACES } lt_leading_space;

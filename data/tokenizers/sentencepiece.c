@@ -1,8 +1,8 @@
 /* SentencePiece models (BPE, unigram, word, character), by libsentencepiece.
  *
- * Memory of a document while it is encoded is the library's: XXX bytes a byte of text under unigram.
- * Under BPE a long text is encoded in parts, with the same ids: it is cut where no merge can cross, between
- * an ASCII letter and a space that a letter follows. That is exact where
+ * Memory of a document while it is encoded is the library's: 130 bytes a byte of text under unigram, 13 GB
+ * for 100 MB. Under BPE a long text is encoded in parts, with the same ids: it is cut where no merge can
+ * cross, between an ASCII letter and a space that a letter follows. That is exact where
  *
  *   - the normaliser has no rules, so that it copies characters one by one, and only marks spaces (U+2581);
  *   - no piece holds a letter before a space, marked or not, so that neither a merge nor a user-defined piece
@@ -19,8 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPACE_MARK "\xe2\x96\x81" /* U+2581 */
-enum { SPACE_MARK_BYTES = 3, PART_BYTES = 1 << 14 };
+enum { PART_BYTES = 1 << 14 };
 
 typedef struct sentencepiece {
     lt_tokenizer base;
@@ -42,10 +41,10 @@ static lt_status add_byte(lt_piece_table *table, lt_span name) {
 static lt_status add_marked(lt_piece_table *table, lt_span piece, char *buffer) {
     size_t bytes = 0;
     for (size_t i = 0; i < piece.bytes;) {
-        const bool mark =
-            piece.bytes - i >= SPACE_MARK_BYTES && memcmp(piece.data + i, SPACE_MARK, SPACE_MARK_BYTES) == 0;
+        const bool mark = piece.bytes - i >= LT_SPACE_MARK_BYTES &&
+                          memcmp(piece.data + i, LT_SPACE_MARK, LT_SPACE_MARK_BYTES) == 0;
         buffer[bytes++] = mark ? ' ' : piece.data[i];
-        i += mark ? SPACE_MARK_BYTES : 1;
+        i += mark ? LT_SPACE_MARK_BYTES : 1;
     }
     return lt_piece_table_add(table, buffer, bytes);
 }
@@ -66,7 +65,8 @@ static lt_status add_piece(lt_piece_table *table, const lt_spm_model *model, lt_
 
 static bool begins_with_mark(lt_spm_piece piece) {
     return piece.type != LT_SPM_UNKNOWN && piece.type != LT_SPM_BYTE &&
-           piece.text.bytes >= SPACE_MARK_BYTES && memcmp(piece.text.data, SPACE_MARK, SPACE_MARK_BYTES) == 0;
+           piece.text.bytes >= LT_SPACE_MARK_BYTES &&
+           memcmp(piece.text.data, LT_SPACE_MARK, LT_SPACE_MARK_BYTES) == 0;
 }
 
 static lt_status fill_table(lt_tokenizer *tokenizer, const lt_spm_model *model) {
@@ -112,8 +112,8 @@ static bool letter(char c) {
 static bool holds_letter_and_space(lt_span piece) {
     for (size_t i = 0; i + 1 < piece.bytes; i++) {
         const size_t left = piece.bytes - i - 1;
-        if (letter(piece.data[i]) && left >= SPACE_MARK_BYTES &&
-            memcmp(piece.data + i + 1, SPACE_MARK, SPACE_MARK_BYTES) == 0)
+        if (letter(piece.data[i]) && left >= LT_SPACE_MARK_BYTES &&
+            memcmp(piece.data + i + 1, LT_SPACE_MARK, LT_SPACE_MARK_BYTES) == 0)
             return true;
     }
     return memchr(piece.data, ' ', piece.bytes) != NULL;
@@ -130,7 +130,7 @@ static bool can_cut(const lt_spm_model *model) {
         if (piece->type == LT_SPM_UNUSED) return false;
         if (piece->type != LT_SPM_NORMAL && piece->type != LT_SPM_USER_DEFINED) continue;
         if (holds_letter_and_space(piece->text)) return false;
-        mark_is_piece |= lt_span_is(piece->text, SPACE_MARK);
+        mark_is_piece |= lt_span_is(piece->text, LT_SPACE_MARK);
     }
     return mark_is_piece;
 }
