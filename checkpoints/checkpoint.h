@@ -69,6 +69,7 @@ typedef struct lt_checkpoint_header {
     int64_t step, tokens;
     char
         *config; /* the resolved config as YAML; malloc'ed by lt_checkpoint_read_header(), freed by _free() */
+    char tokenizer_hash[33]; /* lt_tokenizer_hash() of the config's data.tokenizer; empty: not known */
     lt_provenance provenance;
     int sources;                                         /* of data.train */
     int64_t samples_consumed[LT_CHECKPOINT_MAX_SOURCES]; /* `/data`: by source */

@@ -11,6 +11,7 @@ static void print_header(const lt_checkpoint_header *header, FILE *out) {
     fprintf(out, "tokens:           %lld\n", (long long)header->tokens);
     fprintf(out, "samples consumed:");
     for (int i = 0; i < header->sources; i++) fprintf(out, " %lld", (long long)header->samples_consumed[i]);
+    if (header->tokenizer_hash[0]) fprintf(out, "\ntokenizer:        hash %s", header->tokenizer_hash);
     fprintf(out, "\nwritten by:       lazytrain %s, commit %s\n", p->version, p->commit);
     fprintf(out, "instruction set:  %s\n", p->instruction_set);
     fprintf(out, "BLAS kernel:      %s\n", p->blas_kernel);

@@ -43,11 +43,18 @@ int64_t lt_dataset_sequence_length(const lt_dataset *dataset); /* T */
  * (file and offset named); LT_IO: the file shrank, vanished or cannot be read. */
 lt_status lt_dataset_read(const lt_dataset *dataset, int64_t index, int32_t *tokens);
 
+typedef struct lt_shard_inspection {
+    bool verify;                   /* the whole shard is read, and every id counted against the vocabulary */
+    int64_t vocabulary;            /* 0: the range of ids is only reported */
+    const lt_tokenizer *tokenizer; /* of a shard; NULL: none. Else its vocabulary, with `verify`, and text */
+    int64_t sample;                /* documents to show whole; 0: the first one's beginning */
+} lt_shard_inspection;
+
 /* Prints what a person wants to know of one shard or text file: format, bytes, tokens, first tokens; of text
- * also lines and whether it is UTF-8. With `verify` the whole shard is read and every id counted against
- * `vocabulary` (0: the range of ids is only reported). LT_BAD_INPUT: not such a file, or its header and size
- * disagree; LT_FAILED: ids outside the vocabulary, after the report is printed. */
-lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FILE *out);
+ * also lines and whether it is UTF-8; with a tokenizer the documents of a shard. LT_BAD_INPUT: not such a
+ * file, or its header and size disagree; LT_FAILED: ids outside the vocabulary, after the report is printed.
+ */
+lt_status lt_shard_inspect(const char *path, const lt_shard_inspection *inspection, FILE *out);
 
 /* Whether `path` is a file that starts like a `.bin` shard (either magic). Sets no error message. */
 bool lt_shard_recognise(const char *path);

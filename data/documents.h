@@ -17,6 +17,7 @@
 #define LT_DATA_DOCUMENTS_H
 
 #include "data/documents/stream.h"
+#include "data/tokenizer.h"
 
 #include <stdio.h>
 
@@ -77,6 +78,8 @@ typedef struct lt_documents_inspection {
     const char *text_key; /* NULL: "text" */
     bool verify;          /* read all, else the first 16 MiB of text */
     int64_t sample;       /* documents to show whole, each a line, as JSON strings */
+    const lt_tokenizer
+        *tokenizer; /* NULL: none; else tokens are counted, and samples are what comes back of them */
 } lt_documents_inspection;
 
 /* Prints what a person wants to know of a file of documents: format, bytes, documents, skipped rows, the

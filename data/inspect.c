@@ -43,25 +43,26 @@ static lt_status visit_blocks(lt_files *files, int64_t offset, unsigned char *bl
 
 typedef struct id_range {
     int token_bytes;
-    int64_t vocabulary; /* 0: any id is good */
-    uint32_t least, greatest;
+    int64_t vocabulary;        /* 0: any id is good */
+    int64_t end_of_text, ends; /* its id, -1: none is known; how often it is there */
+    bool opens;                /* it is the first token */
+    uint32_t least, greatest, last;
     int64_t outside; /* ids >= vocabulary */
     int64_t first_offset;
     uint32_t first_id;
 } id_range;
 
-static uint32_t token_at(const unsigned char *packed, int token_bytes) {
-    uint32_t id = packed[0] | (uint32_t)packed[1] << 8;
-    return token_bytes == 2 ? id : id | (uint32_t)packed[2] << 16 | (uint32_t)packed[3] << 24;
-}
-
 /* A block holds whole tokens: the header and the block are multiples of 4 bytes. */
 static void count_ids(void *context, const unsigned char *block, int64_t size, int64_t offset) {
     id_range *range = context;
+    if (offset == LT_SHARD_HEADER_BYTES)
+        range->opens = lt_shard_token(block, range->token_bytes) == range->end_of_text;
     for (int64_t i = 0; i < size; i += range->token_bytes) {
-        uint32_t id = token_at(block + i, range->token_bytes);
+        uint32_t id = lt_shard_token(block + i, range->token_bytes);
         if (id < range->least) range->least = id;
         if (id > range->greatest) range->greatest = id;
+        range->ends += id == range->end_of_text;
+        range->last = id;
         if (range->vocabulary == 0 || id < range->vocabulary) continue;
         if (range->outside++ > 0) continue;
         range->first_offset = offset + i;
@@ -75,38 +76,59 @@ static lt_status print_first_tokens(lt_files *files, const lt_shard_header *head
     LT_CHECK(lt_files_read(files, 0, LT_SHARD_HEADER_BYTES, packed, (size_t)(count * header->token_bytes)));
     fprintf(out, "first tokens:");
     for (int64_t i = 0; i < count; i++)
-        fprintf(out, " %" PRIu32, token_at(packed + i * header->token_bytes, header->token_bytes));
+        fprintf(out, " %" PRIu32, lt_shard_token(packed + i * header->token_bytes, header->token_bytes));
     fprintf(out, "\n");
     return LT_OK;
 }
 
-static lt_status verify_ids(lt_files *files, const lt_shard_header *header, unsigned char *block,
-                            int64_t vocabulary, FILE *out) {
-    id_range range = {.token_bytes = header->token_bytes, .vocabulary = vocabulary, .least = UINT32_MAX};
-    LT_CHECK(visit_blocks(files, LT_SHARD_HEADER_BYTES, block, &range, count_ids));
+/* A document ends, or begins, with the end of text. */
+static void print_document_count(const id_range *range, int64_t tokens, FILE *out) {
+    const char *place = range->opens ? "opens" : "ends";
+    const bool cut = !range->opens && tokens > 0 && range->last != range->end_of_text;
+    fprintf(out, "documents:    %" PRId64 " (id %" PRId64 " %s each%s)\n", range->ends + cut,
+            range->end_of_text, place, cut ? ", but not the last" : "");
+}
+
+static lt_status report_ids(const lt_files *files, const lt_shard_header *header, const id_range *range,
+                            FILE *out) {
     if (header->tokens > 0)
-        fprintf(out, "ids:          %" PRIu32 " to %" PRIu32 "\n", range.least, range.greatest);
-    if (vocabulary == 0) return LT_OK;
-    fprintf(out, "outside:      %" PRId64 " ids not below %" PRId64 "\n", range.outside, vocabulary);
-    if (range.outside == 0) return LT_OK;
+        fprintf(out, "ids:          %" PRIu32 " to %" PRIu32 "\n", range->least, range->greatest);
+    if (range->vocabulary == 0) return LT_OK;
+    fprintf(out, "outside:      %" PRId64 " ids not below %" PRId64 "\n", range->outside, range->vocabulary);
+    if (range->outside == 0) return LT_OK;
     return lt_fail(LT_FAILED,
                    "%s: '%s' holds %" PRId64 " token ids that are not below the vocabulary of %" PRId64
                    ", the first at byte %" PRId64 ": %" PRIu32,
-                   lt_files_key(files), lt_files_path(files, 0), range.outside, vocabulary,
-                   range.first_offset, range.first_id);
+                   lt_files_key(files), lt_files_path(files, 0), range->outside, range->vocabulary,
+                   range->first_offset, range->first_id);
 }
 
-static lt_status inspect_shard(lt_files *files, unsigned char *block, bool verify, int64_t vocabulary,
+static lt_status inspect_shard(lt_files *files, unsigned char *block, const lt_shard_inspection *inspection,
                                FILE *out) {
+    const lt_tokenizer *tokenizer = inspection->tokenizer;
+    const bool all = inspection->verify || tokenizer != NULL;
     lt_shard_header header;
     LT_CHECK(lt_shard_check(files, 0, &header));
+    id_range range = {.token_bytes = header.token_bytes,
+                      .vocabulary =
+                          tokenizer != NULL ? lt_tokenizer_vocabulary(tokenizer) : inspection->vocabulary,
+                      .end_of_text = tokenizer != NULL ? lt_tokenizer_end_of_text(tokenizer) : -1,
+                      .least = UINT32_MAX};
+    if (all) LT_CHECK(visit_blocks(files, LT_SHARD_HEADER_BYTES, block, &range, count_ids));
     fprintf(out, "format:       token shard, magic %" PRId32 ", version %" PRId32 ", uint%d tokens\n",
             header.magic, header.version, 8 * header.token_bytes);
     fprintf(out, "bytes:        %" PRId64 "\n", lt_files_bytes(files, 0));
     fprintf(out, "tokens:       %" PRId64 "\n", header.tokens);
-    fprintf(out, "documents:    unknown (a shard does not say which id separates them)\n");
+    if (range.end_of_text >= 0)
+        print_document_count(&range, header.tokens, out);
+    else
+        fprintf(out, "documents:    unknown (%s)\n",
+                tokenizer != NULL ? "this tokenizer has no end of text"
+                                  : "a shard does not say which id separates them; --tokenizer does");
     LT_CHECK(print_first_tokens(files, &header, out));
-    return verify ? verify_ids(files, &header, block, vocabulary, out) : LT_OK;
+    if (all) LT_CHECK(report_ids(files, &header, &range, out));
+    if (tokenizer == NULL) return LT_OK;
+    return lt_shard_print_documents(files, &header, tokenizer, range.opens, inspection->sample, out);
 }
 
 /* ---- text
@@ -180,7 +202,7 @@ static lt_status inspect_text(lt_files *files, unsigned char *block, FILE *out) 
     return LT_OK;
 }
 
-lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FILE *out) {
+lt_status lt_shard_inspect(const char *path, const lt_shard_inspection *inspection, FILE *out) {
     lt_source source = {0};
     lt_files *files = NULL;
     const lt_reader_kind *kind;
@@ -191,7 +213,7 @@ lt_status lt_shard_inspect(const char *path, bool verify, int64_t vocabulary, FI
     LT_CHECK_DONE(status, lt_files_open(&source, "inspect", &files));
     LT_CHECK_DONE(status, lt_format_recognise(files, 0, &kind));
     fprintf(out, "file:         %s\n", path);
-    LT_CHECK_DONE(status, kind == &lt_shard_reader ? inspect_shard(files, block, verify, vocabulary, out)
+    LT_CHECK_DONE(status, kind == &lt_shard_reader ? inspect_shard(files, block, inspection, out)
                                                    : inspect_text(files, block, out));
     if (fflush(out) != 0 || ferror(out))
         status = lt_fail(LT_IO, "inspect: cannot write the report: %s", strerror(errno));

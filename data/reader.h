@@ -45,6 +45,18 @@ typedef struct lt_shard_header {
 /* Whether `head` [4] is one of the two magic numbers. */
 bool lt_shard_magic(const unsigned char *head);
 
+/* The token that `packed` begins with. */
+static inline uint32_t lt_shard_token(const unsigned char *packed, int token_bytes) {
+    const uint32_t id = packed[0] | (uint32_t)packed[1] << 8;
+    return token_bytes == 2 ? id : id | (uint32_t)packed[2] << 16 | (uint32_t)packed[3] << 24;
+}
+
+/* Prints the first `sample` documents of a shard of one file, a line each, or the beginning of the first
+ * where it is 0. All ids are the tokenizer's. `opens`: the first token is an end of text, which opens a
+ * document. */
+lt_status lt_shard_print_documents(lt_files *files, const lt_shard_header *header,
+                                   const lt_tokenizer *tokenizer, bool opens, int64_t sample, FILE *out);
+
 /* Checks magic, version and token count against the file's size. LT_BAD_INPUT says found and expected. */
 lt_status lt_shard_check(const lt_files *files, int64_t file, lt_shard_header *header);
 

@@ -24,6 +24,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* The ids of the bytes tokenizer: 0..255 are the bytes, then the end of a document. */
 enum { LT_BYTES_END_OF_DOCUMENT = 256, LT_BYTES_VOCABULARY = 257 };
@@ -38,6 +39,14 @@ typedef struct lt_detokenizer lt_detokenizer;
  */
 lt_status lt_tokenizer_open(const char *name, const char *key, lt_tokenizer **tokenizer);
 void lt_tokenizer_close(lt_tokenizer *tokenizer);
+
+/* Whether a path is a tokenizer's by its name: *.model, *tokenizer.json, VOCAB,MERGES, or a folder that holds
+ * the files of one. */
+bool lt_tokenizer_recognise(const char *path);
+
+/* Prints what a person wants to know of the tokenizer `name`: kind, hash, vocabulary, end of text, longest
+ * token, bytes that are no token. The statuses of lt_tokenizer_open(); LT_IO: `out` cannot be written. */
+lt_status lt_tokenizer_inspect(const char *name, FILE *out);
 
 const char *lt_tokenizer_name(const lt_tokenizer *tokenizer);    /* "SentencePiece BPE" */
 int64_t lt_tokenizer_vocabulary(const lt_tokenizer *tokenizer);  /* the greatest id + 1 */

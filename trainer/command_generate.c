@@ -2,17 +2,20 @@
 #include "trainer/commands.h"
 
 #include "checkpoints/checkpoint.h"
-#include "data/dataset.h"
+#include "comm/log.h"
+#include "data/tokenizer.h"
+#include "data/tokenizers/utf8.h"
 #include "model/model.h"
 #include "trainer/arguments.h"
 #include "trainer/sample.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct generate_options {
-    const char *checkpoint, *prompt;
+    const char *checkpoint, *prompt, *tokenizer;
     int64_t max_tokens, threads;
     lt_sampler sampler;
 } generate_options;
@@ -22,6 +25,7 @@ static void print_help(void) {
            "Continues TEXT with the model of a checkpoint and prints prompt and continuation.\n\n"
            "  --prompt TEXT       the text to continue; may be empty where the tokenizer has an end of "
            "document\n"
+           "  --tokenizer T       where the tokenizer that the model was trained with lies now, if it moved\n"
            "  --max-tokens N      tokens to add at most (default 200); an end of document ends it sooner\n"
            "  --temperature X     0: always the likeliest token (default); 1: as the model says\n"
            "  --top-k K           sample among the K likeliest tokens (default 0: all)\n"
@@ -41,6 +45,9 @@ static lt_status parse(int argc, char **argv, generate_options *options, bool *h
         if (lt_option(argc, argv, &i, "--prompt", &value)) {
             if (value == NULL) return lt_fail(LT_BAD_INPUT, "--prompt needs a text");
             options->prompt = value;
+        } else if (lt_option(argc, argv, &i, "--tokenizer", &value)) {
+            if (value == NULL || *value == '\0') return lt_fail(LT_BAD_INPUT, "--tokenizer needs a value");
+            options->tokenizer = value;
         } else if (lt_option(argc, argv, &i, "--max-tokens", &value)) {
             LT_CHECK(lt_option_integer("--max-tokens", value, 1, 1 << 20, &options->max_tokens));
         } else if (lt_option(argc, argv, &i, "--temperature", &value)) {
@@ -78,20 +85,50 @@ static int own_cores(void) {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* The model of a checkpoint, without optimiser or room for micro-batches. */
-static lt_status load_model(const generate_options *options, lt_config *config, lt_device **device,
-                            lt_model **model) {
+/* The tokenizer that --tokenizer or the checkpoint's config names: the one that the model was trained with.
+ */
+static lt_status open_tokenizer(const generate_options *options, const lt_checkpoint_header *header,
+                                const lt_config *config, lt_tokenizer **tokenizer) {
+    const char *name = options->tokenizer != NULL ? options->tokenizer : config->data.tokenizer;
+    char key[PATH_MAX + 32] = "--tokenizer";
+    if (name == NULL)
+        return lt_fail(LT_BAD_INPUT,
+                       "%s: its model was trained on token shards without data.tokenizer, so its tokens "
+                       "cannot be turned into text; name the tokenizer of the shards by --tokenizer",
+                       options->checkpoint);
+    if (options->tokenizer == NULL) snprintf(key, sizeof key, "%s: data.tokenizer", options->checkpoint);
+    const lt_status status = lt_tokenizer_open(name, key, tokenizer);
+    if (status == LT_BAD_INPUT && options->tokenizer == NULL)
+        return lt_fail(status, "%s; if it lies elsewhere, name it by --tokenizer", lt_error_message());
+    LT_CHECK(status);
+    const char *hash = lt_tokenizer_hash(*tokenizer), *expected = header->tokenizer_hash;
+    if (expected[0] != '\0' && strcmp(hash, expected) != 0)
+        return lt_fail(LT_BAD_INPUT,
+                       "%s: '%s' has hash %s, expected the tokenizer that %s was trained with, of hash %s; "
+                       "name it by --tokenizer",
+                       key, name, hash, options->checkpoint, expected);
+    if (lt_tokenizer_vocabulary(*tokenizer) > config->model.vocab_size)
+        return lt_fail(LT_BAD_INPUT,
+                       "%s: '%s' has a vocabulary of %lld, expected at most the %lld of the model of %s", key,
+                       name, (long long)lt_tokenizer_vocabulary(*tokenizer),
+                       (long long)config->model.vocab_size, options->checkpoint);
+    return LT_OK;
+}
+
+/* What the checkpoint says of itself, and the tokenizer. */
+static lt_status read_checkpoint(const generate_options *options, lt_config *config,
+                                 lt_tokenizer **tokenizer) {
     lt_checkpoint_header header;
     LT_CHECK(lt_checkpoint_read_header(options->checkpoint, &header));
     lt_status status = lt_config_parse(header.config, options->checkpoint, config);
+    if (status == LT_OK) status = open_tokenizer(options, &header, config, tokenizer);
     lt_checkpoint_header_free(&header);
-    LT_CHECK(status);
-    if (config->data.tokenizer == NULL)
-        return lt_fail(
-            LT_BAD_INPUT,
-            "%s: its model was trained on token shards without data.tokenizer, so its tokens cannot be "
-            "turned into text",
-            options->checkpoint);
+    return status;
+}
+
+/* The model of the checkpoint, without optimiser or room for micro-batches. */
+static lt_status load_model(const generate_options *options, const lt_config *config, lt_device **device,
+                            lt_model **model) {
     LT_CHECK(lt_cpu_device_create(options->threads > 0 ? (int)options->threads : own_cores(), device));
     LT_CHECK(lt_model_create(
         &(lt_model_options){.shape = lt_config_model_shape(config), .sequence_length = 1, .micro_batch = 1},
@@ -100,67 +137,94 @@ static lt_status load_model(const generate_options *options, lt_config *config, 
                               &(lt_tensor_access){.context = *model, .put = put_tensor});
 }
 
-/* Bytes are tokens; a byte that begins a character of UTF-8 waits for the rest, so that no character is torn.
- */
-typedef struct byte_writer {
-    unsigned char pending[4];
-    int have, need;
-} byte_writer;
+/* A text that is being continued. */
+typedef struct continuation {
+    const lt_tokenizer *tokenizer;
+    lt_decoder *decoder;
+    lt_detokenizer *detokenizer;
+    lt_token_list tokens; /* of the prompt */
+    float *logits;        /* [model.vocab_size] */
+    int32_t *order;       /* likewise */
+} continuation;
 
-static void write_byte(byte_writer *writer, unsigned char byte) {
-    if (writer->have == 0) {
-        writer->need = byte >= 0xf0 && byte < 0xf8   ? 4
-                       : byte >= 0xe0 && byte < 0xf0 ? 3
-                       : byte >= 0xc2 && byte < 0xe0 ? 2
-                                                     : 1;
-    } else if ((byte & 0xc0) != 0x80) { /* not a continuation: what waits stays torn, as the model wrote it */
-        fwrite(writer->pending, 1, (size_t)writer->have, stdout);
-        writer->have = 0;
-        write_byte(writer, byte);
-        return;
-    }
-    writer->pending[writer->have++] = byte;
-    if (writer->have < writer->need) return;
-    fwrite(writer->pending, 1, (size_t)writer->have, stdout);
-    fflush(stdout);
-    writer->have = 0;
+/* An empty prompt begins a document. */
+static lt_status encode_prompt(continuation *text, const char *prompt) {
+    const int32_t end_of_text = lt_tokenizer_end_of_text(text->tokenizer);
+    lt_encoder *encoder;
+    LT_CHECK(lt_encoder_create(text->tokenizer, &encoder));
+    lt_status status = lt_encode(encoder, prompt, strlen(prompt), &text->tokens);
+    if (lt_encoder_replaced(encoder) > 0)
+        lt_log_warning("--prompt is not UTF-8: %lld sequences in it were replaced by U+FFFD",
+                       (long long)lt_encoder_replaced(encoder));
+    lt_encoder_destroy(encoder);
+    LT_CHECK(status);
+    if (text->tokens.count > 0) return LT_OK;
+    if (end_of_text < 0)
+        return lt_fail(LT_BAD_INPUT,
+                       "--prompt holds no token, and this tokenizer (%s) has no end of text to begin a "
+                       "document with; give some text",
+                       lt_tokenizer_name(text->tokenizer));
+    LT_CHECK(lt_token_list_reserve(&text->tokens, 1));
+    text->tokens.id[text->tokens.count++] = end_of_text;
+    return LT_OK;
 }
 
-static lt_status write_continuation(generate_options *options, lt_decoder *decoder, const lt_config *config,
-                                    int32_t *tokens, int64_t count, float *logits, int32_t *order) {
-    byte_writer writer = {.have = 0};
-    printf("%s", options->prompt);
-    for (int64_t added = 0; added < options->max_tokens; added++) {
-        LT_CHECK(lt_decoder_append(decoder, tokens, count, logits));
-        tokens[0] = lt_sample(&options->sampler, logits, config->model.vocab_size, order);
-        count = 1;
-        if (tokens[0] >= LT_BYTES_END_OF_DOCUMENT) break;
-        write_byte(&writer, (unsigned char)tokens[0]);
+/* The prompt comes out as it was given, unless it was no UTF-8: then as the model reads it. Its tokens go
+ * through the detokenizer either way, for which the text has then begun. */
+static lt_status write_prompt(continuation *text, const char *prompt) {
+    const size_t length = strlen(prompt);
+    const bool as_given = lt_utf8_valid(prompt, length) == length;
+    if (as_given) fwrite(prompt, 1, length, stdout);
+    for (size_t i = 0; i < text->tokens.count; i++) {
+        const char *piece;
+        size_t bytes;
+        LT_CHECK(lt_detokenize(text->detokenizer, text->tokens.id[i], &piece, &bytes));
+        if (!as_given) fwrite(piece, 1, bytes, stdout);
     }
-    fwrite(writer.pending, 1, (size_t)writer.have, stdout);
+    return LT_OK;
+}
+
+static lt_status write_continuation(continuation *text, generate_options *options) {
+    const int32_t end_of_text = lt_tokenizer_end_of_text(text->tokenizer);
+    const int32_t *next = text->tokens.id;
+    int64_t count = (int64_t)text->tokens.count;
+    const char *piece;
+    size_t bytes;
+    int32_t id;
+    for (int64_t added = 0; added < options->max_tokens; added++, next = &id, count = 1) {
+        LT_CHECK(lt_decoder_append(text->decoder, next, count, text->logits));
+        /* A model may have more ids than its tokenizer, which stand for nothing. */
+        id =
+            lt_sample(&options->sampler, text->logits, lt_tokenizer_vocabulary(text->tokenizer), text->order);
+        if (id == end_of_text) break;
+        LT_CHECK(lt_detokenize(text->detokenizer, id, &piece, &bytes));
+        fwrite(piece, 1, bytes, stdout);
+        if (bytes > 0) fflush(stdout);
+    }
+    LT_CHECK(lt_detokenize_end(text->detokenizer, &piece, &bytes));
+    fwrite(piece, 1, bytes, stdout);
     printf("\n");
     return LT_OK;
 }
 
-static lt_status generate(generate_options *options, const lt_config *config, lt_model *model) {
-    const int64_t length = (int64_t)strlen(options->prompt);
-    const int64_t vocabulary = config->model.vocab_size, count = length > 0 ? length : 1;
-    lt_decoder *decoder = NULL;
-    int32_t *tokens = malloc(sizeof(int32_t) * (size_t)count),
-            *order = malloc(sizeof(int32_t) * (size_t)vocabulary);
-    float *logits = malloc(sizeof(float) * (size_t)vocabulary);
+static lt_status generate(generate_options *options, int64_t vocabulary, const lt_tokenizer *tokenizer,
+                          lt_model *model) {
+    continuation text = {.tokenizer = tokenizer,
+                         .logits = malloc(sizeof(float) * (size_t)vocabulary),
+                         .order = malloc(sizeof(int32_t) * (size_t)vocabulary)};
     lt_status status = LT_OK;
-    if (tokens == NULL || order == NULL || logits == NULL) status = lt_fail(LT_IO, "no memory for a prompt");
-    if (status == LT_OK) status = lt_decoder_create(model, count + options->max_tokens, &decoder);
-    if (status == LT_OK) {
-        tokens[0] = LT_BYTES_END_OF_DOCUMENT; /* an empty prompt begins a document */
-        for (int64_t i = 0; i < length; i++) tokens[i] = (unsigned char)options->prompt[i];
-        status = write_continuation(options, decoder, config, tokens, count, logits, order);
-    }
-    lt_decoder_destroy(decoder);
-    free(tokens);
-    free(order);
-    free(logits);
+    if (text.order == NULL || text.logits == NULL) status = lt_fail(LT_IO, "no memory for a prompt");
+    if (status == LT_OK) status = encode_prompt(&text, options->prompt);
+    if (status == LT_OK)
+        status = lt_decoder_create(model, (int64_t)text.tokens.count + options->max_tokens, &text.decoder);
+    if (status == LT_OK) status = lt_detokenizer_create(tokenizer, &text.detokenizer);
+    if (status == LT_OK) status = write_prompt(&text, options->prompt);
+    if (status == LT_OK) status = write_continuation(&text, options);
+    lt_detokenizer_destroy(text.detokenizer);
+    lt_decoder_destroy(text.decoder);
+    free(text.tokens.id);
+    free(text.order);
+    free(text.logits);
     return status;
 }
 
@@ -175,10 +239,13 @@ lt_status lt_command_generate(int argc, char **argv) {
     static lt_config config;
     lt_device *device = NULL;
     lt_model *model = NULL;
-    lt_status status = load_model(&options, &config, &device, &model);
-    if (status == LT_OK) status = generate(&options, &config, model);
+    lt_tokenizer *tokenizer = NULL;
+    lt_status status = read_checkpoint(&options, &config, &tokenizer);
+    if (status == LT_OK) status = load_model(&options, &config, &device, &model);
+    if (status == LT_OK) status = generate(&options, config.model.vocab_size, tokenizer, model);
     lt_model_destroy(model);
     if (device != NULL) device->ops->destroy(device);
+    lt_tokenizer_close(tokenizer);
     lt_config_free(&config);
     return status;
 }

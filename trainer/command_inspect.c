@@ -17,11 +17,14 @@
 static void print_help(void) {
     printf("Usage: lazytrain inspect [OPTION]... FILE|DIR...\n\n"
            "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.jsonl, "
-           ".jsonl.gz, .jsonl.zst, .json.gz) holds; of a folder, every checkpoint and shard.\n\n"
+           ".jsonl.gz, .jsonl.zst, .json.gz) holds, or what a tokenizer is (.model, tokenizer.json, a folder "
+           "with one, VOCAB,MERGES); of a folder, every checkpoint and shard.\n\n"
            "  --verify         read every byte: all checksums, names and shapes of a checkpoint, all ids of "
            "a shard, all documents\n"
            "  --text-key KEY   what holds the text in a row of JSON Lines (text)\n"
-           "  --sample K       show the first K documents whole, each as a JSON string in a line\n");
+           "  --sample K       show the first K documents whole, each as a JSON string in a line\n"
+           "  --tokenizer T    count the tokens of documents and texts, decode shards; samples are what the "
+           "model will see: ids, and their text; without FILE: show T itself\n");
 }
 
 /* Whether the tensors are those of the model that the config describes: every one read, nothing kept. */
@@ -50,14 +53,25 @@ static lt_status verify_against_config(const char *path) {
 }
 
 static lt_status inspect_file(const char *path, const lt_documents_inspection *inspection) {
-    const bool verify = inspection->verify, checkpoint = lt_checkpoint_recognise(path);
-    if (!checkpoint && lt_documents_recognise(path)) return lt_documents_inspect(path, inspection, stdout);
-    if (inspection->sample > 0 || inspection->text_key != NULL)
+    const bool verify = inspection->verify, tokenizer = inspection->tokenizer != NULL;
+    const bool checkpoint = lt_checkpoint_recognise(path), shard = lt_shard_recognise(path);
+    const bool raw = !checkpoint && !shard && (tokenizer || lt_documents_recognise(path));
+    if (raw) return lt_documents_inspect(path, inspection, stdout);
+    if (inspection->text_key != NULL || (inspection->sample > 0 && !(shard && tokenizer)))
         return lt_fail(
             LT_BAD_INPUT,
-            "%s is no file of documents (.jsonl, .jsonl.gz, ...), which --sample and --text-key are for",
+            "%s is no file of documents (.jsonl, .jsonl.gz, ...), which --sample and --text-key "
+            "are for; documents of a token shard or a text are shown with --tokenizer T --sample K",
             path);
-    if (!checkpoint) return lt_shard_inspect(path, verify, 0, stdout);
+    if (!checkpoint)
+        return lt_shard_inspect(path,
+                                &(lt_shard_inspection){.verify = verify,
+                                                       .tokenizer = inspection->tokenizer,
+                                                       .sample = inspection->sample},
+                                stdout);
+    if (tokenizer)
+        return lt_fail(LT_BAD_INPUT, "%s is a checkpoint; --tokenizer is for documents and token shards",
+                       path);
     LT_CHECK(lt_checkpoint_inspect(path, verify, stdout));
     return verify ? verify_against_config(path) : LT_OK;
 }
@@ -88,14 +102,36 @@ static lt_status inspect_folder(const char *folder, const lt_documents_inspectio
         free(entries[i]);
     }
     free(entries);
+    if (count == 0 && lt_tokenizer_recognise(folder)) return lt_tokenizer_inspect(folder, stdout);
     if (count == 0)
-        return lt_fail(LT_BAD_INPUT, "%s holds no checkpoint (.h5) and no token shard (.bin)", folder);
+        return lt_fail(LT_BAD_INPUT, "%s holds no checkpoint (.h5), no token shard (.bin) and no tokenizer",
+                       folder);
     if (bad > 0) return lt_fail(result, "%s: %d of %d files are bad", folder, bad, count);
     return LT_OK;
 }
 
+static lt_status inspect_path(const char *path, const lt_documents_inspection *inspection) {
+    struct stat info;
+    const bool there = stat(path, &info) == 0, folder = there && S_ISDIR(info.st_mode);
+    if (!folder && lt_tokenizer_recognise(path)) return lt_tokenizer_inspect(path, stdout);
+    if (!there) return lt_fail(LT_BAD_INPUT, "%s: %s", path, strerror(ENOENT));
+    return folder ? inspect_folder(path, inspection) : inspect_file(path, inspection);
+}
+
+static lt_status inspect_paths(const char *const *paths, int count, const char *tokenizer_name,
+                               lt_documents_inspection *inspection) {
+    lt_tokenizer *tokenizer = NULL;
+    if (tokenizer_name != NULL) LT_CHECK(lt_tokenizer_open(tokenizer_name, "--tokenizer", &tokenizer));
+    inspection->tokenizer = tokenizer;
+    lt_status status = LT_OK;
+    for (int i = 0; i < count && status == LT_OK; i++) status = inspect_path(paths[i], inspection);
+    lt_tokenizer_close(tokenizer);
+    return status;
+}
+
 lt_status lt_command_inspect(int argc, char **argv) {
     lt_documents_inspection inspection = {0};
+    const char *tokenizer = NULL;
     const char **paths = (const char **)argv; /* moved to the front */
     int count = 0;
     for (int i = 0; i < argc; i++) {
@@ -110,6 +146,10 @@ lt_status lt_command_inspect(int argc, char **argv) {
             if (value == NULL || *value == '\0')
                 return lt_fail(LT_BAD_INPUT, "--text-key needs a value; see lazytrain inspect --help");
             inspection.text_key = value;
+        } else if (lt_option(argc, argv, &i, "--tokenizer", &value)) {
+            if (value == NULL || *value == '\0')
+                return lt_fail(LT_BAD_INPUT, "--tokenizer needs a value; see lazytrain inspect --help");
+            tokenizer = value;
         } else if (lt_option(argc, argv, &i, "--sample", &value)) {
             LT_CHECK(lt_option_integer("--sample", value, 0, INT64_MAX, &inspection.sample));
         } else if (argv[i][0] == '-') {
@@ -118,12 +158,7 @@ lt_status lt_command_inspect(int argc, char **argv) {
             paths[count++] = argv[i];
         }
     }
+    if (count == 0 && tokenizer != NULL) return lt_tokenizer_inspect(tokenizer, stdout);
     if (count == 0) return lt_fail(LT_BAD_INPUT, "no file is given; see lazytrain inspect --help");
-    for (int i = 0; i < count; i++) {
-        struct stat info;
-        if (stat(paths[i], &info) != 0) return lt_fail(LT_BAD_INPUT, "%s: %s", paths[i], strerror(errno));
-        LT_CHECK(S_ISDIR(info.st_mode) ? inspect_folder(paths[i], &inspection)
-                                       : inspect_file(paths[i], &inspection));
-    }
-    return LT_OK;
+    return inspect_paths(paths, count, tokenizer, &inspection);
 }

@@ -29,11 +29,12 @@ bool lt_config_is_set(const lt_config *config, const char *key) {
 /* Reads `text` and `overrides` into `config`, which is empty after an error. */
 static lt_status read_config(const char *origin, const char *text, size_t length,
                              const lt_config_overrides *overrides, const lt_config *kept, bool any_schedule,
-                             lt_config *config) {
+                             lt_tokenizer **tokenizer, lt_config *config) {
     lt_config_reading reading;
     lt_status status = lt_reading_begin(origin, config, &reading);
     if (status != LT_OK) return status;
     reading.any_schedule = any_schedule;
+    reading.tokenizer = tokenizer;
     status = lt_reading_apply_text(&reading, text, length);
     for (int i = 0; status == LT_OK && overrides != NULL && i < overrides->count; i++) {
         status = lt_reading_apply_override(&reading, overrides->text[i]);
@@ -44,15 +45,16 @@ static lt_status read_config(const char *origin, const char *text, size_t length
 }
 
 lt_status lt_config_parse(const char *yaml, const char *origin, lt_config *config) {
-    return read_config(origin, yaml, strlen(yaml), NULL, NULL, true, config);
+    return read_config(origin, yaml, strlen(yaml), NULL, NULL, true, NULL, config);
 }
 
 const char lt_config_kept_later[] = "";
 
 lt_status lt_config_load(const char *path, const lt_config_overrides *overrides, const char *kept,
-                         lt_config *config) {
+                         lt_tokenizer **tokenizer, lt_config *config) {
     char *text = NULL;
     size_t length = 0;
+    lt_tokenizer *own = NULL;
     lt_config checkpoint;
     memset(&checkpoint, 0, sizeof checkpoint);
     memset(config, 0, sizeof *config);
@@ -61,8 +63,10 @@ lt_status lt_config_load(const char *path, const lt_config_overrides *overrides,
     lt_status status = LT_OK;
     LT_CHECK_DONE(status, lt_config_read_file(path, &text, &length));
     if (kept != NULL) LT_CHECK_DONE(status, lt_config_parse(kept, "the checkpoint's config", &checkpoint));
-    status = read_config(path, text, length, overrides, kept != NULL ? &checkpoint : NULL, later, config);
+    status = read_config(path, text, length, overrides, kept != NULL ? &checkpoint : NULL, later,
+                         tokenizer != NULL ? tokenizer : &own, config);
 done:
+    lt_tokenizer_close(own);
     lt_config_free(&checkpoint);
     free(text);
     return status;

@@ -7,6 +7,7 @@
 #define LT_TRAINER_CONFIG_H
 
 #include "comm/status.h"
+#include "data/tokenizer.h"
 #include "model/shape.h"
 
 #include <stdbool.h>
@@ -43,7 +44,7 @@ typedef struct lt_config {
         int64_t seq_len;
         bool shuffle;
         int64_t seed;
-        char *tokenizer; /* NULL: none; "bytes" */
+        char *tokenizer; /* as lt_tokenizer_open() takes it; NULL: none */
         bool document_mask;
         int64_t document_token;
         char *document_token_position; /* first, last */
@@ -89,6 +90,7 @@ typedef struct lt_config {
         bool tensorboard;
     } log;
     bool set[LT_CONFIG_MAX_KEYS]; /* by table row: the file or an override gave the key a value */
+    char tokenizer_hash[33];      /* of what data.tokenizer names; empty: none, or not opened */
 } lt_config;
 
 /* Sets every key to its default (0 or NULL where there is none), and forgets which keys were set. LT_IO
@@ -113,14 +115,19 @@ typedef struct lt_config_overrides {
  * schedule.* and parallel.lanes that are unset here take its values. Pass NULL for a checkpoint of step 0,
  * which keeps none. A schedule.decay_steps kept from another schedule.kind means something else there and
  * resolves anew. With lt_config_kept_later there is a checkpoint, which is not known yet: how schedule.* go
- * together is left to the reading that knows it. `config` needs no lt_config_init() before; after an error it
- * is empty. LT_BAD_INPUT: file, line, key, found, expected; an override is named by its text. */
+ * together is left to the reading that knows it.
+ *
+ * data.tokenizer is opened, for its vocabulary, end of text and hash: into `tokenizer` unless that is NULL,
+ * for the caller to close, also after an error; one that is there from a reading before is taken for it.
+ *
+ * `config` needs no lt_config_init() before; after an error it is empty. LT_BAD_INPUT: file, line, key,
+ * found, expected; an override is named by its text. */
 extern const char lt_config_kept_later[];
 lt_status lt_config_load(const char *path, const lt_config_overrides *overrides, const char *kept,
-                         lt_config *config);
+                         lt_tokenizer **tokenizer, lt_config *config);
 
 /* Parses a resolved config (the text of lt_config_print). `origin` names it in messages. All keys count as
- * set, and to go together: they did when it was resolved. */
+ * set, and to go together: they did when it was resolved. The tokenizer may be gone: it is not opened. */
 lt_status lt_config_parse(const char *yaml, const char *origin, lt_config *config);
 
 /* The resolved config as YAML, every key, in the table's order. malloc'ed; NULL without memory. */
@@ -128,7 +135,8 @@ char *lt_config_print(const lt_config *config);
 
 /* Whether `resumed` may continue a run made with `saved`, whose checkpoint is of step `saved_step`: every key
  * that differs is free, or in `allowed` (KEYs of --allow; a prefix such as "optimizer" allows its keys). At
- * step 0 schedule.* is free too. LT_BAD_INPUT names the first key that may not change, both values and what
+ * step 0 schedule.* is free too. Tokenizers are the same by their hashes, or by their names where one is not
+ * known. LT_BAD_INPUT names the first key that may not change, both values and what
  * to do, or a KEY of `allowed` that does not exist. Free changes that change bits are collected in `note`
  * [size] for one line, such as "train.micro_batch 2 (was 1), parallel.lanes 4 (was 8)"; empty: none. */
 lt_status lt_config_check_resume(const lt_config *saved, int64_t saved_step, const lt_config *resumed,

@@ -1,8 +1,6 @@
 /* What depends on several keys: values that follow others, and combinations that cannot be. */
 #include "trainer/config_yaml.h"
 
-#include "data/dataset.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,19 +77,30 @@ static lt_status resolve_model(lt_config_reading *reading) {
 /* ---- data
  * ------------------------------------------------------------------------------------------------------- */
 
+static lt_status resolve_tokenizer(lt_config_reading *reading) {
+    lt_config *config = reading->config;
+    char where[LT_WHERE_SIZE];
+    lt_config_where(&reading->places[lt_config_row(lt_config_find("data.tokenizer"))], "data.tokenizer",
+                    where);
+    if (*reading->tokenizer == NULL)
+        LT_CHECK(lt_tokenizer_open(config->data.tokenizer, where, reading->tokenizer));
+    const lt_tokenizer *tokenizer = *reading->tokenizer;
+    snprintf(config->tokenizer_hash, sizeof config->tokenizer_hash, "%s", lt_tokenizer_hash(tokenizer));
+    if (unset(reading, "data.document_token"))
+        config->data.document_token = lt_tokenizer_end_of_text(tokenizer);
+    if (lt_tokenizer_vocabulary(tokenizer) <= config->model.vocab_size) return LT_OK;
+    char name[LT_CLIPPED_SIZE];
+    return lt_reading_fail(
+        reading, "model.vocab_size",
+        "found %" PRId64 ", expected at least %" PRId64 ", the vocabulary of data.tokenizer '%s'",
+        config->model.vocab_size, lt_tokenizer_vocabulary(tokenizer), lt_clip(config->data.tokenizer, name));
+}
+
 static lt_status resolve_documents(lt_config_reading *reading) {
     lt_config *config = reading->config;
     int64_t vocabulary = config->model.vocab_size;
-    bool bytes = is(config->data.tokenizer, "bytes");
-    if (unset(reading, "data.document_token"))
-        config->data.document_token = bytes ? LT_BYTES_END_OF_DOCUMENT : -1;
-    if (bytes && vocabulary < LT_BYTES_VOCABULARY) {
-        return lt_reading_fail(reading, "model.vocab_size",
-                               "found %" PRId64
-                               ", expected at least %d for data.tokenizer: bytes (256 bytes and the "
-                               "end of a document)",
-                               vocabulary, LT_BYTES_VOCABULARY);
-    }
+    if (unset(reading, "data.document_token")) config->data.document_token = -1;
+    if (config->data.tokenizer != NULL && reading->tokenizer != NULL) LT_CHECK(resolve_tokenizer(reading));
     if (config->data.document_token >= vocabulary) {
         return lt_reading_fail(reading, "data.document_token",
                                "found %" PRId64 ", expected a token id below model.vocab_size %" PRId64,

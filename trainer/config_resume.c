@@ -25,7 +25,20 @@ static lt_status check_names(const char *const *allowed, int allowed_count) {
     return LT_OK;
 }
 
-/* The value as a message shows it; `text` [LT_CLIPPED_SIZE]. */
+static bool is_tokenizer(const lt_config_key *key) {
+    return strcmp(key->path, "data.tokenizer") == 0;
+}
+
+/* A tokenizer is what it holds, wherever it lies. */
+static bool same_value(const lt_config_key *key, const lt_config *a, const lt_config *b) {
+    if (is_tokenizer(key) && a->tokenizer_hash[0] != '\0' && b->tokenizer_hash[0] != '\0')
+        return strcmp(a->tokenizer_hash, b->tokenizer_hash) == 0;
+    return lt_value_equal(key, a, b);
+}
+
+enum { SHOWN_SIZE = LT_CLIPPED_SIZE + 48 };
+
+/* The value as a message shows it; `text` [SHOWN_SIZE]. */
 static void show(const lt_config_key *key, const lt_config *config, char *text) {
     char *written = NULL;
     size_t size = 0;
@@ -36,6 +49,9 @@ static void show(const lt_config_key *key, const lt_config *config, char *text) 
     }
     lt_clip(written != NULL ? written : "?", text);
     free(written);
+    const size_t length = strlen(text);
+    if (is_tokenizer(key) && config->tokenizer_hash[0] != '\0')
+        snprintf(text + length, SHOWN_SIZE - length, " (hash %s)", config->tokenizer_hash);
 }
 
 /* Whether a change of `key` asks for nothing: it is free, or follows from a change that was let through. */
@@ -59,8 +75,8 @@ lt_status lt_config_check_resume(const lt_config *saved, int64_t saved_step, con
     LT_CHECK(check_names(allowed, allowed_count));
     for (int row = 0; row < lt_config_key_count; row++) {
         const lt_config_key *key = &lt_config_keys[row];
-        if (lt_value_equal(key, saved, resumed)) continue;
-        char before[LT_CLIPPED_SIZE], now[LT_CLIPPED_SIZE];
+        if (same_value(key, saved, resumed)) continue;
+        char before[SHOWN_SIZE], now[SHOWN_SIZE];
         show(key, saved, before);
         show(key, resumed, now);
         if (key->resume == LT_RESUME_FREE_BITS && size > 0) add_note(key, before, now, note, size);

@@ -63,11 +63,14 @@ const lt_config_key lt_config_keys[] = {
     KEY(data.shuffle, BOOLEAN, "true", ALLOW, "permute the samples anew each epoch", PLAIN),
     KEY(data.seed, INTEGER, "0", ALLOW, "seed of the permutation", RANGE(0, INT64_MAX)),
     KEY(data.tokenizer, STRING, "none", NEVER,
-        "bytes: a text file's bytes are its tokens, 256 ends a document", WORD("none", 0),
-        TO_COME("SentencePiece or BPE tokenizers", "bytes|none")),
+        "bytes (id 256 ends a document), a SentencePiece .model, a tokenizer.json or a folder with one, or "
+        "{vocab: encoder.json, merges: vocab.bpe}; a resumed run may find it elsewhere, with the same "
+        "contents",
+        WORD("none", 0)),
     KEY(data.document_mask, BOOLEAN, "false", ALLOW, "attention stays inside a document", PLAIN),
     KEY(data.document_token, INTEGER, FOLLOWS("tokenizer's"), ALLOW,
-        "id at document borders; -1 without a tokenizer", RANGE(-1, INT32_MAX)),
+        "id at document borders; by default the tokenizer's end of text, -1 without one",
+        RANGE(-1, INT32_MAX)),
     KEY(data.document_token_position, CHOICE, "last", ALLOW,
         "the token opens (first) or ends (last) a document", CHOICES("first|last")),
     KEY(data.cache_dir, STRING, FOLLOWS("token_cache"), FREE,

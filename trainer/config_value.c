@@ -9,17 +9,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+void lt_config_where(const lt_config_place *place, const char *key, char where[LT_WHERE_SIZE]) {
+    char option[LT_CLIPPED_SIZE], line[32] = "";
+    const bool in_file = place->option == NULL;
+    const char *what = in_file ? place->file : lt_clip(place->option, option);
+    if (in_file && place->line > 0) snprintf(line, sizeof line, ":%d", place->line);
+    snprintf(where, LT_WHERE_SIZE, "%s%s%s%s%s", in_file ? "" : "--set ", what, line, key != NULL ? ": " : "",
+             key != NULL ? key : "");
+}
+
 lt_status lt_config_fail(const lt_config_place *place, const char *key, const char *format, ...) {
-    char message[2048], option[LT_CLIPPED_SIZE], line[32] = "";
+    char message[2048], where[LT_WHERE_SIZE];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    bool in_file = place->option == NULL;
-    const char *where = in_file ? place->file : lt_clip(place->option, option);
-    if (in_file && place->line > 0) snprintf(line, sizeof line, ":%d", place->line);
-    return lt_fail(LT_BAD_INPUT, "%s%s%s: %s%s%s", in_file ? "" : "--set ", where, line,
-                   key != NULL ? key : "", key != NULL ? ": " : "", message);
+    lt_config_where(place, key, where);
+    return lt_fail(LT_BAD_INPUT, "%s: %s", where, message);
 }
 
 const char *lt_clip(const char *text, char *clipped) {

@@ -14,6 +14,10 @@ typedef struct lt_config_place {
     const char *option; /* NULL: in the file */
 } lt_config_place;
 
+/* "PLACE: KEY" as messages begin; `key` may be NULL. */
+enum { LT_WHERE_SIZE = 4352 };
+void lt_config_where(const lt_config_place *place, const char *key, char where[LT_WHERE_SIZE]);
+
 /* "PLACE: KEY: MESSAGE" as LT_BAD_INPUT; `key` may be NULL. */
 __attribute__((format(printf, 3, 4))) lt_status lt_config_fail(const lt_config_place *place, const char *key,
                                                                const char *format, ...);

@@ -194,6 +194,39 @@ static lt_status apply_pair(const lt_config_key *key, yaml_document_t *document,
     return LT_OK;
 }
 
+/* {vocab: A, merges: B} is the text "A,B", as lt_tokenizer_open() takes it. */
+static lt_status apply_vocabulary(const lt_config_key *key, yaml_document_t *document,
+                                  const yaml_node_t *node, const lt_config_place *place, lt_config *config) {
+    static const char *const names[] = {"vocab", "merges"};
+    char *file[] = {NULL, NULL}, both[2 * LT_MAX_STRING_BYTES + 2];
+    lt_status status = LT_OK;
+    const yaml_node_pair_t *pairs = node->data.mapping.pairs.start, *end = node->data.mapping.pairs.top;
+    for (const yaml_node_pair_t *pair = pairs; pair < end && status == LT_OK; pair++) {
+        const yaml_node_t *name = yaml_document_get_node(document, pair->key);
+        const yaml_node_t *value = yaml_document_get_node(document, pair->value);
+        int i = 0;
+        while (i < 2 && (name->type != YAML_SCALAR_NODE || value->type != YAML_SCALAR_NODE ||
+                         strcmp((const char *)name->data.scalar.value, names[i]) != 0))
+            i++;
+        if (i == 2 || file[i] != NULL) break;
+        const lt_scalar scalar = lt_node_scalar(value);
+        status = lt_scalar_string(&scalar, key->path, "a file", place, &file[i]);
+    }
+    const bool complete = end - pairs == 2 && file[0] != NULL && file[1] != NULL;
+    if (status == LT_OK && !complete) {
+        status = lt_config_fail(place, key->path,
+                                "found another map, expected {vocab: encoder.json, merges: vocab.bpe}");
+    } else if (status == LT_OK && strchr(file[0], ',') != NULL) {
+        status = lt_config_fail(place, key->path, "found a vocab with a comma in its name; give it another");
+    } else if (status == LT_OK) {
+        snprintf(both, sizeof both, "%s,%s", file[0], file[1]);
+        status = lt_value_set(key, &(lt_scalar){.text = both, .length = strlen(both)}, place, config);
+    }
+    free(file[0]);
+    free(file[1]);
+    return status;
+}
+
 static lt_status apply_value(lt_config_reading *reading, const lt_config_key *key, yaml_document_t *document,
                              const yaml_node_t *node, const lt_config_place *place) {
     lt_config *config = reading->config;
@@ -213,7 +246,7 @@ static lt_status apply_value(lt_config_reading *reading, const lt_config_key *ke
     } else if (scalar_node) {
         LT_CHECK(lt_value_set(key, &scalar, place, config));
     } else if (strcmp(key->path, "data.tokenizer") == 0 && node->type == YAML_MAPPING_NODE) {
-        return lt_value_to_come(key, "a map of vocab and merges", "bytes or none", place);
+        LT_CHECK(apply_vocabulary(key, document, node, place, config));
     } else {
         char expected[256];
         lt_value_expected(key, false, expected, sizeof expected);

@@ -15,6 +15,7 @@ typedef struct lt_config_reading {
     lt_config_place origin;                     /* the file as a whole */
     lt_config_place places[LT_CONFIG_MAX_KEYS]; /* by table row; the origin where a key is not set */
     bool any_schedule;                          /* its keys are not checked against each other */
+    lt_tokenizer **tokenizer;                   /* NULL: data.tokenizer is not opened */
 } lt_config_reading;
 
 /* Starts reading into `config`, which is set to the defaults. `origin` names the file and outlives the

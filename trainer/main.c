@@ -17,7 +17,7 @@ typedef struct command {
 static const command COMMANDS[] = {
     {"train", lt_command_train, "train a model, alone or under mpirun or srun"},
     {"generate", lt_command_generate, "continue a text with a checkpoint's model"},
-    {"inspect", lt_command_inspect, "show what a checkpoint, token shard or text file holds"},
+    {"inspect", lt_command_inspect, "show what a checkpoint, shard, text or tokenizer holds"},
 };
 
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };

@@ -13,7 +13,7 @@ static lt_status load_config(lt_run *run, const char *kept) {
     lt_config config;
     LT_CHECK(lt_config_load(run->arguments.config_path,
                             &(lt_config_overrides){run->arguments.overrides, run->arguments.override_count},
-                            kept, &config));
+                            kept, &run->tokenizer, &config));
     lt_config_free(&run->config);
     run->config = config;
     return LT_OK;
@@ -68,6 +68,7 @@ static void warn_of_other_bits(const lt_run *run, const lt_provenance *saved, co
 static lt_status adopt_header(lt_run *run, const lt_checkpoint_header *header) {
     lt_config saved;
     LT_CHECK(lt_config_parse(header->config, run->resumed_from, &saved));
+    memcpy(saved.tokenizer_hash, header->tokenizer_hash, sizeof saved.tokenizer_hash);
     lt_status status = load_config(run, header->step > 0 ? header->config : NULL);
     if (status == LT_OK) {
         char changed[512];
@@ -91,6 +92,22 @@ static lt_status adopt_checkpoint(lt_run *run) {
     return lt_run_divide_work(run);
 }
 
+/* Weights of another tokenizer are no error: the same vocabulary comes in several files (a .model turned into
+ * a tokenizer.json, one with tokens added), which only who trains can know. */
+static lt_status judge_init_from(const lt_run *run) {
+    const char *path = run->arguments.init_from, *hash = run->config.tokenizer_hash;
+    lt_checkpoint_header header;
+    LT_CHECK(check_contents(run, path, false));
+    LT_CHECK(lt_checkpoint_read_header(path, &header));
+    if (header.tokenizer_hash[0] != '\0' && hash[0] != '\0' && strcmp(header.tokenizer_hash, hash) != 0)
+        lt_log_warning(
+            "%s was trained with another tokenizer (hash %s) than data.tokenizer '%s' (hash %s): its "
+            "embeddings mean other tokens, unless both files give the same ids",
+            path, header.tokenizer_hash, run->config.data.tokenizer, hash);
+    lt_checkpoint_header_free(&header);
+    return LT_OK;
+}
+
 /* Files that the command line names are judged before the folder is touched. --init-from is ignored where
  * there is a run to go on with. */
 static lt_status judge_named_files(lt_run *run) {
@@ -102,7 +119,7 @@ static lt_status judge_named_files(lt_run *run) {
         return check_contents(run, arguments->resume, true);
     }
     if (arguments->init_from == NULL || lt_run_may_resume(run)) return LT_OK;
-    return check_contents(run, arguments->init_from, false);
+    return judge_init_from(run);
 }
 
 /* Both folders are looked at before anything in one of them goes. */

@@ -4,6 +4,8 @@
 #include "comm/log.h"
 #include "comm/watchdog.h"
 
+#include <string.h>
+
 static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                             int64_t count, float *values) {
     return lt_model_get(context, lt_array_of(kind), parameter, first, count, values);
@@ -16,6 +18,7 @@ void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
                                      .provenance = run->provenance,
                                      .sources = 1,
                                      .samples_consumed = {run->samples}};
+    memcpy(header->tokenizer_hash, run->config.tokenizer_hash, sizeof header->tokenizer_hash);
 }
 
 lt_tensor_access lt_run_tensors(const lt_run *run) {

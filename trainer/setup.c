@@ -211,5 +211,6 @@ void lt_run_close(lt_run *run) {
     free(run->layer_means);
     lt_background_free(run);
     free(run->config_text);
+    lt_tokenizer_close(run->tokenizer);
     lt_config_free(&run->config);
 }

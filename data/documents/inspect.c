@@ -1,5 +1,7 @@
 /* What `lazytrain inspect` says of a file of documents. */
 #include "data/documents.h"
+#include "data/documents/tokens.h"
+#include "data/printed.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -13,28 +15,9 @@ typedef struct count {
     int64_t first_bytes, first_place;
     char first[SHOWN_BYTES + 3]; /* the first document's beginning, and what a character needs to end */
     size_t shown;
-    bool whole; /* all of the file is counted */
+    bool whole;            /* all of the file is counted */
+    lt_token_count tokens; /* where there is a tokenizer */
 } count;
-
-/* A JSON string, in one line, without control characters, those of U+0080..U+009F included; other bytes as
- * they are. */
-static void print_string(const char *text, size_t bytes, FILE *out) {
-    putc('"', out);
-    for (size_t i = 0; i < bytes; i++) {
-        const unsigned char byte = (unsigned char)text[i];
-        if (byte == '\n')
-            fputs("\\n", out);
-        else if (byte < 0x20 || byte == 0x7f)
-            fprintf(out, "\\u%04x", byte);
-        else if (byte == 0xc2 && i + 1 < bytes && ((unsigned char)text[i + 1] & 0xe0) == 0x80)
-            fprintf(out, "\\u%04x", (unsigned char)text[++i]);
-        else if (byte == '"' || byte == '\\')
-            fprintf(out, "\\%c", byte);
-        else
-            putc(byte, out);
-    }
-    putc('"', out);
-}
 
 /* How many of the first bytes to show: no character is cut. */
 static size_t shown_bytes(const lt_document *document) {
@@ -60,6 +43,17 @@ static void add(count *all, const lt_document *document) {
     all->longest_place = document->place;
 }
 
+static lt_status show(const lt_documents *documents, const count *all, const lt_document *document,
+                      FILE *out) {
+    char label[40];
+    snprintf(label, sizeof label, "%s %" PRId64, documents->kind->unit, document->place);
+    if (all->tokens.tokenizer != NULL) return lt_token_count_show(&all->tokens, label, out);
+    fprintf(out, "%s: ", label);
+    lt_print_string(document->text, document->bytes, out);
+    putc('\n', out);
+    return LT_OK;
+}
+
 /* The samples are printed as they come, before the counts. */
 static lt_status count_documents(lt_documents *documents, const lt_documents_inspection *inspection,
                                  count *all, FILE *out) {
@@ -70,10 +64,9 @@ static lt_status count_documents(lt_documents *documents, const lt_documents_ins
         all->whole = !found;
         if (!found) return LT_OK;
         add(all, &document);
+        if (inspection->tokenizer != NULL) LT_CHECK(lt_token_count_add(&all->tokens, &document));
         if (all->documents <= inspection->sample) {
-            fprintf(out, "%s %" PRId64 ": ", documents->kind->unit, document.place);
-            print_string(document.text, document.bytes, out);
-            putc('\n', out);
+            LT_CHECK(show(documents, all, &document, out));
         } else if (!inspection->verify && documents->text_bytes >= LOOK_BYTES) {
             return LT_OK;
         }
@@ -98,7 +91,7 @@ static void print_counts(const lt_documents *documents, const count *all, FILE *
             all->longest_place);
     fprintf(out, "first:        %" PRId64 " bytes, %s %" PRId64 ": ", all->first_bytes, unit,
             all->first_place);
-    print_string(all->first, all->shown, out);
+    lt_print_string(all->first, all->shown, out);
     fprintf(out, "%s\n", (int64_t)all->shown < all->first_bytes ? "..." : "");
 }
 
@@ -109,8 +102,13 @@ static lt_status inspect(lt_documents *documents, const lt_documents_inspection 
             compressed == NULL ? "" : compressed);
     fprintf(out, "bytes:        %" PRId64 "\n", lt_files_bytes(documents->files, documents->file));
     count all = {0};
-    LT_CHECK(count_documents(documents, inspection, &all, out));
-    print_counts(documents, &all, out);
+    lt_status status = LT_OK;
+    if (inspection->tokenizer != NULL) status = lt_token_count_open(inspection->tokenizer, &all.tokens);
+    if (status == LT_OK) status = count_documents(documents, inspection, &all, out);
+    if (status == LT_OK) print_counts(documents, &all, out);
+    if (status == LT_OK && inspection->tokenizer != NULL) lt_token_count_print(&all.tokens, out);
+    if (inspection->tokenizer != NULL) lt_token_count_close(&all.tokens);
+    LT_CHECK(status);
     if (fflush(out) != 0 || ferror(out))
         return lt_fail(LT_IO, "inspect: cannot write the report: %s", strerror(errno));
     return LT_OK;

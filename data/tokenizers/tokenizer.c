@@ -91,9 +91,22 @@ static lt_status find_files(const char *name, const char *key, names *files) {
         return lt_fail(LT_BAD_INPUT, "%s: the name of the tokenizer's file is too long", key);
     memcpy(files->first, name, length);
     files->first[length] = '\0';
-    if (comma != NULL) strcpy(files->second, comma + 1);
+    if (comma != NULL) snprintf(files->second, PATH_MAX, "%s", comma + 1);
     files->count = comma == NULL ? 1 : 2;
     return LT_OK;
+}
+
+static bool ends_with(const char *text, const char *ending) {
+    const size_t length = strlen(text), size = strlen(ending);
+    return length >= size && strcmp(text + length - size, ending) == 0;
+}
+
+bool lt_tokenizer_recognise(const char *path) {
+    struct stat info;
+    names files;
+    if (stat(path, &info) != 0) return strchr(path, ',') != NULL;
+    if (S_ISDIR(info.st_mode)) return find_in_folder(path, "", &files) == LT_OK;
+    return ends_with(path, ".model") || ends_with(path, "tokenizer.json");
 }
 
 /* ---- open ---- */

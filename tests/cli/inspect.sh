@@ -56,7 +56,7 @@ test_a_folder() {
   expect_error 'out: 1 of 3 files are bad'
   expect_line stdout '^bad: .*step_00000011.h5' '^checkpoint: +out/step_00000012.h5' 'out/shard.bin'
   mkdir empty
-  refused 'empty holds no checkpoint \(.h5\) and no token shard' -- lazytrain inspect empty
+  refused 'empty holds no checkpoint \(.h5\), no token shard \(.bin\) and no tokenizer' -- lazytrain inspect empty
 }
 
 test_shards_and_texts() {

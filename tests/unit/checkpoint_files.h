@@ -80,6 +80,7 @@ static inline lt_tensor_access test_access(test_model *m) {
 static inline lt_checkpoint_header test_header(int64_t step) {
     static char config[] = "model:\n  hidden_size: 24\ndata:\n  train: [\"na\xc3\xafve.bin\"]\n";
     return (lt_checkpoint_header){.step = step,
+                                  .tokenizer_hash = "00112233445566778899aabbccddeeff",
                                   .tokens = step * 1000,
                                   .config = config,
                                   .sources = 2,

@@ -53,7 +53,7 @@ static inline lt_status load_kept(lt_config *config, const char *kept, const cha
     while (options[count] != NULL) count++;
     put(minimal, sizeof minimal - 1);
     lt_config_overrides overrides = {.text = options, .count = count};
-    return lt_config_load(path, &overrides, kept, config);
+    return lt_config_load(path, &overrides, kept, NULL, config);
 }
 #define LOAD(config, ...) load_kept(config, NULL, (const char *const[]){__VA_ARGS__, NULL})
 #define LOAD_KEPT(config, kept, ...) load_kept(config, kept, (const char *const[]){__VA_ARGS__, NULL})
@@ -77,7 +77,7 @@ static inline void refuses(const char *const *options, const char *part) {
 static inline void refuses_text(const char *text, size_t length, const char *part) {
     lt_config config;
     put(text, length);
-    lt_status status = lt_config_load(path, NULL, NULL, &config);
+    lt_status status = lt_config_load(path, NULL, NULL, NULL, &config);
     if (status != LT_BAD_INPUT) fail_msg("%.40s: status %d", text, status);
     if (strstr(lt_error_message(), part) == NULL)
         fail_msg("\"%s\" does not say \"%s\"", lt_error_message(), part);

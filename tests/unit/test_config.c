@@ -181,12 +181,12 @@ static void files_are_checked(void **state) {
     free(large);
 
     unlink(path);
-    assert_int_equal(lt_config_load(path, NULL, NULL, &c), LT_BAD_INPUT);
+    assert_int_equal(lt_config_load(path, NULL, NULL, NULL, &c), LT_BAD_INPUT);
     assert_non_null(strstr(lt_error_message(), "No such file"));
-    assert_int_equal(lt_config_load(folder, NULL, NULL, &c), LT_BAD_INPUT);
+    assert_int_equal(lt_config_load(folder, NULL, NULL, NULL, &c), LT_BAD_INPUT);
     assert_non_null(strstr(lt_error_message(), "found a folder"));
     assert_int_equal(mkfifo(path, 0666), 0); /* must not wait for a writer */
-    assert_int_equal(lt_config_load(path, NULL, NULL, &c), LT_BAD_INPUT);
+    assert_int_equal(lt_config_load(path, NULL, NULL, NULL, &c), LT_BAD_INPUT);
     assert_non_null(strstr(lt_error_message(), "found a pipe"));
 }
 
@@ -197,7 +197,7 @@ static void sound_files_load(void **state) {
     int length =
         snprintf(text, sizeof text, "\xEF\xBB\xBF---\n%slog:\nschedule: {decay_steps: ~}\n", minimal);
     put(text, (size_t)length);
-    assert_loads(lt_config_load(path, NULL, NULL, &c));
+    assert_loads(lt_config_load(path, NULL, NULL, NULL, &c));
     assert_int_equal(c.schedule.decay_steps, 100);
     assert_false(lt_config_is_set(&c, "schedule.decay_steps"));
     lt_config_free(&c);
@@ -205,7 +205,7 @@ static void sound_files_load(void **state) {
     refuses_text(text, (size_t)length, "run.yaml:7: data2");
     length = snprintf(text, sizeof text, "%slog: {every: &n 7, diagnostics_every: *n}\n", minimal);
     put(text, (size_t)length);
-    assert_loads(lt_config_load(path, NULL, NULL, &c));
+    assert_loads(lt_config_load(path, NULL, NULL, NULL, &c));
     assert_true(c.log.every == 7 && c.log.diagnostics_every == 7);
     lt_config_free(&c);
 }
@@ -221,8 +221,6 @@ static void capabilities_to_come_are_refused(void **state) {
         "parallel.backend=nccl",
         "train.recompute=full",
         "log.tensorboard=true",
-        "data.tokenizer=x.model",
-        "data.tokenizer={vocab: a, merges: b}",
         "data.text_key=body",
         "data.separator=\"\\n\"",
         "data.filter.min_int_score=3",
@@ -281,7 +279,8 @@ static void combinations_are_checked(void **state) {
     REFUSES("data.document_mask: true needs a document token", "data.document_mask=true");
     REFUSES("data.document_token: found 300, expected a token id below model.vocab_size 300",
             "data.document_token=300");
-    REFUSES("at least 257", "data.tokenizer=bytes", "model.vocab_size=256");
+    REFUSES("model.vocab_size: found 256, expected at least 257, the vocabulary of data.tokenizer 'bytes'",
+            "data.tokenizer=bytes", "model.vocab_size=256");
     REFUSES("schedule.warmup_steps: found 101, expected at most schedule.decay_steps 100",
             "schedule.warmup_steps=101");
     REFUSES("schedule.decay_steps: found 101, expected at most train.steps 100", "schedule.kind=wsd",
@@ -306,11 +305,64 @@ static void combinations_are_checked(void **state) {
     lt_config_free(&c);
 }
 
+/* The first error is the tokenizer's own: it is opened while the config is read. */
+static void tokenizers_are_opened(void **state) {
+    (void)state;
+    REFUSES("--set data.tokenizer=no/such.model: data.tokenizer: cannot read 'no/such.model': No such file",
+            "data.tokenizer=no/such.model");
+    REFUSES("data.tokenizer: cannot read 'no/a.json'", "data.tokenizer={vocab: no/a.json, merges: no/b.bpe}");
+    REFUSES("data.tokenizer: cannot read 'no/a.json'", "data.tokenizer={merges: no/b.bpe, vocab: no/a.json}");
+    REFUSES("data.tokenizer: found another map, expected {vocab:", "data.tokenizer={vocab: a}");
+    REFUSES("data.tokenizer: found another map, expected {vocab:", "data.tokenizer={vocab: a, vocab: b}");
+    REFUSES("data.tokenizer: found another map, expected {vocab:",
+            "data.tokenizer={vocab: a, merges: b, c: d}");
+    REFUSES("data.tokenizer: found another map, expected {vocab:", "data.tokenizer={vocab: a, merges: [b]}");
+    REFUSES("data.tokenizer: found 5, expected a file", "data.tokenizer={vocab: 5, merges: b}");
+    REFUSES("a comma in its name", "data.tokenizer={vocab: 'a,b', merges: b}");
+    REFUSES("data.tokenizer: found a list", "data.tokenizer=[a, b]");
+
+    char text[700];
+    snprintf(text, sizeof text,
+             "model: {vocab_size: 300, hidden_size: 64, num_layers: 2, num_heads: 4, intermediate_size: 96}\n"
+             "data:\n  train: a\n  tokenizer: %s/none.json\n  seq_len: 3\n"
+             "optimizer: {lr: 1}\ntrain: {steps: 1, global_batch: 1}\ncheckpoint: {dir: x}\n",
+             folder);
+    refuses_text(text, strlen(text), "run.yaml:4: data.tokenizer: cannot read '");
+
+    lt_config c, again;
+    lt_tokenizer *tokenizer = NULL;
+    put(minimal, sizeof minimal - 1);
+    const char *const option = "data.tokenizer=bytes";
+    const lt_config_overrides overrides = {&option, 1};
+    assert_loads(lt_config_load(path, &overrides, NULL, &tokenizer, &c));
+    assert_string_equal(lt_tokenizer_name(tokenizer), "bytes");
+    assert_string_equal(c.tokenizer_hash, lt_tokenizer_hash(tokenizer));
+    assert_int_equal(c.data.document_token, 256);
+    const lt_tokenizer *first = tokenizer;
+    assert_loads(lt_config_load(path, &overrides, NULL, &tokenizer, &again)); /* not opened again */
+    assert_ptr_equal(tokenizer, first);
+    assert_string_equal(again.tokenizer_hash, c.tokenizer_hash);
+    lt_tokenizer_close(tokenizer);
+    lt_config_free(&again);
+
+    /* A resolved config is read without the file. */
+    free(c.data.tokenizer);
+    c.data.tokenizer = strdup("gone/vocab.json,gone/merges.txt");
+    char *printed = lt_config_print(&c);
+    assert_loads(lt_config_parse(printed, "resolved", &again));
+    assert_string_equal(again.data.tokenizer, "gone/vocab.json,gone/merges.txt");
+    assert_string_equal(again.tokenizer_hash, "");
+    assert_int_equal(again.data.document_token, 256);
+    free(printed);
+    lt_config_free(&again);
+    lt_config_free(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(defaults_are_the_documented_ones), TEST(the_model_shape_follows),  TEST(numbers_are_checked),
         TEST(unknown_keys_name_the_nearest),    TEST(files_are_checked),        TEST(sound_files_load),
-        TEST(capabilities_to_come_are_refused), TEST(combinations_are_checked),
+        TEST(capabilities_to_come_are_refused), TEST(combinations_are_checked), TEST(tokenizers_are_opened),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

@@ -139,6 +139,44 @@ static void some_keys_never_change(void **state) {
     }
 }
 
+/* A tokenizer is what it holds, not where it lies. */
+static void tokenizers_are_told_apart_by_their_hash(void **state) {
+    (void)state;
+    static const struct {
+        const char *saved_name, *saved_hash, *name, *hash, *part; /* NULL part: goes on */
+    } cases[] = {
+        {"a.model", "0123", "a.model", "0123", NULL},
+        {"a.model", "0123", "moved/b.model", "0123", NULL},
+        {"a.model", "0123", "a.model", "4567",
+         "data.tokenizer: found \"a.model\" (hash 4567), but the run in this folder has \"a.model\" (hash "
+         "0123), "
+         "which never changes in a run"},
+        {"a.model", "", "a.model", "4567", NULL}, /* saved without one */
+        {"a.model", "", "b.model", "4567",
+         "found \"b.model\" (hash 4567), but the run in this folder has \"a.model\","},
+        {NULL, "", "a.model", "4567", "found \"a.model\" (hash 4567), but the run in this folder has none,"},
+        {"a.model", "0123", NULL, "", "found none, but the run in this folder has \"a.model\" (hash 0123)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lt_config saved, resumed;
+        char note[200];
+        const char *allowed = "data.tokenizer";
+        assert_loads(LOAD(&saved, "log.every=3"));
+        assert_loads(LOAD(&resumed, "log.every=3"));
+        saved.data.tokenizer = cases[i].saved_name == NULL ? NULL : strdup(cases[i].saved_name);
+        resumed.data.tokenizer = cases[i].name == NULL ? NULL : strdup(cases[i].name);
+        strcpy(saved.tokenizer_hash, cases[i].saved_hash);
+        strcpy(resumed.tokenizer_hash, cases[i].hash);
+        const lt_status status = lt_config_check_resume(&saved, 5, &resumed, &allowed, 1, note, sizeof note);
+        if (cases[i].part == NULL)
+            assert_loads(status);
+        else if (status != LT_BAD_INPUT || strstr(lt_error_message(), cases[i].part) == NULL)
+            fail_msg("case %zu: status %d, \"%s\"", i, status, lt_error_message());
+        lt_config_free(&saved);
+        lt_config_free(&resumed);
+    }
+}
+
 /* A checkpoint of step 0 keeps no schedule, so a changed one asks for nothing. */
 static void at_step_0_the_schedule_is_open(void **state) {
     (void)state;
@@ -152,7 +190,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(unset_keys_take_the_kept_values), TEST(free_keys_change_freely),
         TEST(some_keys_need_to_be_allowed),    TEST(some_keys_never_change),
-        TEST(at_step_0_the_schedule_is_open),
+        TEST(at_step_0_the_schedule_is_open),  TEST(tokenizers_are_told_apart_by_their_hash),
     };
     return cmocka_run_group_tests_name("config resume", tests, NULL, NULL);
 }

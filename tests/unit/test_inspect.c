@@ -9,7 +9,8 @@ static lt_status inspect(const char *path, bool verify, int64_t vocabulary) {
     memset(report, 0, sizeof report);
     FILE *out = fmemopen(report, sizeof report - 1, "w");
     assert_non_null(out);
-    lt_status status = lt_shard_inspect(path, verify, vocabulary, out);
+    lt_status status =
+        lt_shard_inspect(path, &(lt_shard_inspection){.verify = verify, .vocabulary = vocabulary}, out);
     fclose(out);
     return status;
 }
@@ -170,7 +171,7 @@ static void report_that_cannot_be_written(void **state) {
         print_message("skipped: no /dev/full\n");
         skip();
     }
-    assert_int_equal(lt_shard_inspect(path, false, 0, full), LT_IO);
+    assert_int_equal(lt_shard_inspect(path, &(lt_shard_inspection){0}, full), LT_IO);
     assert_message("inspect: cannot write the report: No space left", NULL);
     fclose(full);
 }
