@@ -1,4 +1,5 @@
 #include "data/dataset.h"
+#include "data/order.h"
 #include "data/reader.h"
 
 #include <inttypes.h>
@@ -84,4 +85,23 @@ lt_status lt_dataset_read(const lt_dataset *dataset, int64_t index, int32_t *tok
         return lt_fail(LT_FAILED, "%s: sample %" PRId64 " was asked for, expected 0 to %" PRId64,
                        lt_files_key(dataset->files), index, dataset->reader->samples - 1);
     return dataset->kind->read(dataset->reader, index, tokens);
+}
+
+lt_status lt_dataset_count_samples(const lt_dataset *dataset, int64_t limit, int64_t *samples) {
+    if (dataset->kind->count != NULL) return dataset->kind->count(dataset->reader, limit, samples);
+    *samples = dataset->reader->samples < limit ? dataset->reader->samples : limit;
+    return LT_OK;
+}
+
+lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuffle, int64_t item,
+                               int32_t *tokens, int64_t *epoch) {
+    if (dataset->kind->read_item != NULL)
+        return dataset->kind->read_item(dataset->reader, shuffle, item, tokens, epoch);
+    const lt_order order = {
+        .samples = dataset->reader->samples, .seed = shuffle->seed, .shuffle = shuffle->shuffle};
+    return dataset->kind->read(dataset->reader, lt_order_sample(&order, item, epoch), tokens);
+}
+
+void lt_dataset_stop(lt_dataset *dataset, bool stop) {
+    if (dataset->kind->stop != NULL) dataset->kind->stop(dataset->reader, stop);
 }

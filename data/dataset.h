@@ -34,10 +34,30 @@ typedef struct lt_dataset lt_dataset;
 lt_status lt_dataset_open(const lt_dataset_options *options, lt_dataset **dataset);
 void lt_dataset_close(lt_dataset *dataset);
 
+/* Both are -1 where only reading tells (raw files that are tokenised on the way). */
 int64_t lt_dataset_samples(const lt_dataset *dataset);
 int64_t lt_dataset_tokens(const lt_dataset *dataset);
 int64_t lt_dataset_files(const lt_dataset *dataset);
 int64_t lt_dataset_sequence_length(const lt_dataset *dataset); /* T */
+
+/* How many samples there are, at most `limit`. Waits where they must be counted first; the statuses of
+ * lt_dataset_read_item(). */
+lt_status lt_dataset_count_samples(const lt_dataset *dataset, int64_t limit, int64_t *samples);
+
+/* An endless order of a dataset's samples, epoch after epoch (contracts.md, "Order"; data/order.h). */
+typedef struct lt_shuffle {
+    bool shuffle; /* false: the natural order */
+    uint64_t seed;
+} lt_shuffle;
+
+/* Copies item `item` >= 0 of the order to `tokens` [T + 1]; its epoch to `epoch` unless that is NULL. May
+ * wait for raw files to be tokenised. The statuses of lt_dataset_read(), and LT_STOPPED after
+ * lt_dataset_stop(). */
+lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuffle, int64_t item,
+                               int32_t *tokens, int64_t *epoch);
+
+/* Ends the waiting of the calls above, now and later, until it is called with false. */
+void lt_dataset_stop(lt_dataset *dataset, bool stop);
 
 /* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary
  * (file and offset named); LT_IO: the file shrank, vanished or cannot be read. */

@@ -9,8 +9,8 @@
 
 /* An opened set of files of one format. A format's own struct begins with this. */
 typedef struct lt_reader {
-    int64_t samples; /* at least 1 */
-    int64_t tokens;
+    int64_t samples; /* at least 1; -1: not known, and the kind has read_item and count */
+    int64_t tokens;  /* -1: not known */
 } lt_reader;
 
 typedef struct lt_reader_kind {
@@ -25,6 +25,13 @@ typedef struct lt_reader_kind {
     lt_status (*read)(const lt_reader *reader, int64_t index, int32_t *tokens);
 
     void (*close)(lt_reader *reader);
+
+    /* Of a kind whose samples are not known at the start, else NULL: lt_dataset_read_item(),
+     * lt_dataset_count_samples(), lt_dataset_stop(). Thread-safe. */
+    lt_status (*read_item)(lt_reader *reader, const lt_shuffle *shuffle, int64_t item, int32_t *tokens,
+                           int64_t *epoch);
+    lt_status (*count)(lt_reader *reader, int64_t limit, int64_t *samples);
+    void (*stop)(lt_reader *reader, bool stop);
 } lt_reader_kind;
 
 extern const lt_reader_kind lt_shard_reader, lt_text_reader;

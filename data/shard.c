@@ -206,4 +206,5 @@ static lt_status shard_read(const lt_reader *base, int64_t index, int32_t *token
                    offset + bad * token_bytes, id, reader->vocabulary);
 }
 
-const lt_reader_kind lt_shard_reader = {"a token shard", shard_open, shard_read, shard_close};
+const lt_reader_kind lt_shard_reader = {
+    .name = "a token shard", .open = shard_open, .read = shard_read, .close = shard_close};

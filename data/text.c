@@ -121,4 +121,5 @@ static lt_status text_read(const lt_reader *base, int64_t index, int32_t *tokens
     return LT_OK;
 }
 
-const lt_reader_kind lt_text_reader = {"a text file", text_open, text_read, text_close};
+const lt_reader_kind lt_text_reader = {
+    .name = "a text file", .open = text_open, .read = text_read, .close = text_close};
