@@ -53,7 +53,7 @@ static lt_status add_piece(lt_piece_table *table, const lt_spm_model *model, lt_
                            char *buffer) {
     switch (piece.type) {
     case LT_SPM_CONTROL:
-        return lt_piece_table_add(table, NULL, 0);
+        return lt_piece_table_add(table, "", 0);
     case LT_SPM_UNKNOWN:
         return lt_piece_table_add(table, model->unknown_surface.data, model->unknown_surface.bytes);
     case LT_SPM_BYTE:

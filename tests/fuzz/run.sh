@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes the reading of checkpoints and documents. Usage: tests/fuzz/run.sh BUILD
+# Fuzzes the reading of checkpoints, documents and tokenizers. Usage: tests/fuzz/run.sh BUILD
 #
 # FUZZ_SECONDS: how long each target runs (60), side by side; FUZZ_SEED: what is drawn from it (random, and printed).
 # What was learned stays in BUILD/fuzz/*.corpus, for the next time; the input that broke something in BUILD/fuzz/*-crash-*
@@ -50,11 +50,15 @@ fuzz fuzz_file -max_len=257 &
 file=$!
 fuzz fuzz_documents -max_len=16384 &
 documents=$!
+fuzz fuzz_tokenizer -max_len=16384 &
+tokenizer=$!
 wait $answer
 report fuzz_answer $?
 wait $file
 report fuzz_file $?
 wait $documents
 report fuzz_documents $?
+wait $tokenizer
+report fuzz_tokenizer $?
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]
