@@ -135,12 +135,6 @@ static bool can_cut(const lt_spm_model *model) {
     return mark_is_piece;
 }
 
-/* What the library says may quote the file. */
-static void make_one_line(char *message) {
-    for (; *message != '\0'; message++)
-        if ((unsigned char)*message < ' ' || *message == 0x7f) *message = ' ';
-}
-
 static lt_status load(sentencepiece *self, const lt_blob *file, const char *key) {
     char text[512];
     const void *library;
@@ -149,7 +143,6 @@ static lt_status load(sentencepiece *self, const lt_blob *file, const char *key)
     self->library = library;
     self->model = self->library->load(file->data, file->bytes, text, sizeof text);
     if (self->model != NULL) return LT_OK;
-    make_one_line(text);
     return lt_fail(
         LT_BAD_INPUT,
         "%s: '%s' is no SentencePiece model, or is damaged: the library says '%s'; expected the .model "
@@ -213,7 +206,6 @@ static lt_status sentencepiece_encode(lt_encoder *encoder, const char *text, siz
         const size_t part = part_end(self, text + at, bytes - at);
         if (!self->library->encode(self->model, text + at, part, take_ids, tokens, error, sizeof error)) {
             if (error[0] == '\0') return LT_IO; /* told by take_ids() */
-            make_one_line(error);
             return lt_fail(LT_FAILED, "SentencePiece cannot encode a text of %zu bytes: %s", bytes, error);
         }
         at += part;
