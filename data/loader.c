@@ -249,13 +249,33 @@ lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
     return LT_OK;
 }
 
+/* The caller is done with the micro-batch that it has. */
+static void release_taken(lt_loader *loader) {
+    if (loader->released == loader->taken) return;
+    loader->released = loader->taken;
+    pthread_cond_broadcast(&loader->changed);
+}
+
+bool lt_loader_wait(lt_loader *loader, int milliseconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += milliseconds % 1000 * 1000000L;
+    until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&loader->mutex);
+    release_taken(loader);
+    int error = 0;
+    while (loader->filled == loader->taken && !loader->finished && error == 0)
+        error = pthread_cond_timedwait(&loader->changed, &loader->mutex, &until);
+    const bool ready = loader->filled > loader->taken || loader->finished;
+    pthread_mutex_unlock(&loader->mutex);
+    return ready;
+}
+
 lt_status lt_loader_next(lt_loader *loader, lt_batch *batch) {
     double start_ms = now_ms();
     pthread_mutex_lock(&loader->mutex);
-    if (loader->released != loader->taken) {
-        loader->released = loader->taken;
-        pthread_cond_broadcast(&loader->changed);
-    }
+    release_taken(loader);
     while (loader->filled == loader->taken && !loader->finished)
         pthread_cond_wait(&loader->changed, &loader->mutex);
     bool available = loader->filled > loader->taken;

@@ -42,6 +42,9 @@ typedef struct lt_loader lt_loader;
  * thread. The caller stops it. */
 lt_status lt_loader_start(const lt_loader_options *options, lt_loader **loader);
 
+/* Waits up to `milliseconds` for what lt_loader_next() gives, and says whether it is there. */
+bool lt_loader_wait(lt_loader *loader, int milliseconds);
+
 /* The next micro-batch, or the error that the reading thread met there (the statuses of lt_dataset_read),
  * which then stays. LT_FAILED behind the last micro-batch of last_step. One thread calls this. */
 lt_status lt_loader_next(lt_loader *loader, lt_batch *batch);

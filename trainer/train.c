@@ -67,26 +67,6 @@ static void keep_for_diagnostics(training *t) {
                                          .document_starts = t->batch.document_starts == NULL ? NULL : starts};
 }
 
-static lt_status next_batch(void *context, lt_tokens *tokens) {
-    training *t = context;
-    *tokens = (lt_tokens){0};
-    if (t->own_status != LT_OK) return LT_OK;
-    lt_watchdog_tick("reading data", t->options.update.step);
-    const lt_status status = lt_loader_next(t->run->loader, &t->batch);
-    t->interval.data_wait_ms += t->batch.wait_ms;
-    lt_watchdog_tick("forward and backward", t->options.update.step);
-    if (status != LT_OK) {
-        remember_failure(t, status);
-        return LT_OK;
-    }
-    keep_for_diagnostics(t);
-    *tokens = (lt_tokens){.rows = t->run->config.train.micro_batch,
-                          .inputs = t->batch.inputs,
-                          .targets = t->batch.targets,
-                          .document_starts = t->batch.document_starts};
-    return LT_OK;
-}
-
 /* The gravest request of this rank now: of a failure, a signal or the clock. */
 static lt_request own_request(training *t) {
     const double limit_s = 60 * t->run->config.train.max_minutes;
@@ -102,6 +82,29 @@ static lt_request own_request(training *t) {
     }
     if (t->own == LT_REQUEST_NONE && lt_background_busy(t->run)) return LT_REQUEST_PATIENCE;
     return t->own;
+}
+
+static lt_status next_batch(void *context, lt_tokens *tokens) {
+    training *t = context;
+    *tokens = (lt_tokens){0};
+    if (t->own_status != LT_OK) return LT_OK;
+    lt_watchdog_tick("reading data", t->options.update.step);
+    const double begin = lt_now_s();
+    while (!lt_loader_wait(t->run->loader, 100))
+        if (own_request(t) >= LT_REQUEST_STOP) return LT_OK; /* the step is dropped, so its data can wait */
+    const lt_status status = lt_loader_next(t->run->loader, &t->batch);
+    t->interval.data_wait_ms += 1e3 * (lt_now_s() - begin);
+    lt_watchdog_tick("forward and backward", t->options.update.step);
+    if (status != LT_OK) {
+        remember_failure(t, status);
+        return LT_OK;
+    }
+    keep_for_diagnostics(t);
+    *tokens = (lt_tokens){.rows = t->run->config.train.micro_batch,
+                          .inputs = t->batch.inputs,
+                          .targets = t->batch.targets,
+                          .document_starts = t->batch.document_starts};
+    return LT_OK;
 }
 
 static void take_verdict(training *t, const lt_verdict *verdict) {
