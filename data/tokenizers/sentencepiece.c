@@ -1,12 +1,14 @@
 /* SentencePiece models (BPE, unigram, word, character), by libsentencepiece.
  *
- * Memory of a document while it is encoded is the library's: 130 bytes a byte of text under unigram, 13 GB
- * for 100 MB. Under BPE a long text is encoded in parts, with the same ids: it is cut where no merge can
- * cross, between an ASCII letter and a space that a letter follows. That is exact where
+ * Memory of a document while it is encoded is the library's, 130 bytes a byte: 13 GB for 100 MB under
+ * unigram. Under BPE a long text is encoded in parts, with the same ids, and takes a few MB beside its ids
+ * (0.35 GB for 100 MB of English, text and ids included): it is cut where no merge can cross, between an
+ * ASCII letter and a space that a letter follows; without such a place it takes what unigram takes. The cut
+ * is exact where
  *
  *   - the normaliser has no rules, so that it copies characters one by one, and only marks spaces (U+2581);
- *   - no piece holds a letter before a space, marked or not, so that neither a merge nor a user-defined piece
- *     reaches over the cut; merges on one side then take place in the order that they have in the whole text;
+ *   - no piece holds a letter before a mark, or a plain space, so that neither a merge nor a user-defined
+ *     piece reaches over the cut; merges on one side then have the order that they have in the whole text;
  *   - the mark is a piece, so that unknown characters on both sides are not one unknown token;
  *   - no piece is UNUSED: those are split as the last merge into them was made, wherever in the text;
  *   - the space that was cut at comes back as the dummy prefix of the next part, or stays if there is none.
@@ -75,7 +77,7 @@ static lt_status fill_table(lt_tokenizer *tokenizer, const lt_spm_model *model) 
         if (model->piece[i].text.bytes > longest) longest = model->piece[i].text.bytes;
     lt_piece_table table = {0};
     char *buffer = malloc(longest);
-    tokenizer->literal = malloc(model->pieces * sizeof *tokenizer->literal);
+    tokenizer->literal = calloc(model->pieces + 1, sizeof *tokenizer->literal);
     lt_status status = buffer == NULL || tokenizer->literal == NULL
                            ? lt_fail(LT_IO, "no memory for a tokenizer's vocabulary")
                            : LT_OK;
