@@ -166,7 +166,7 @@ fault: ## the fault campaign: one job that is struck FAULTS=100 times and resume
 	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
 CAMPAIGN = FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
-fuzz: ## fuzzes the reading of checkpoints and documents, with clang: FUZZ_SECONDS=60
+fuzz: ## fuzzes the reading of checkpoints, documents and tokenizers, with clang: FUZZ_SECONDS=60
 	$(deps_for) build fuzz
 	$(AGAIN) run-fuzz
 
