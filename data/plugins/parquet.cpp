@@ -1,6 +1,7 @@
 // Parquet files behind a table of C functions: parquet.h. Columns are read below Arrow's tables, page by
 // page, which takes the least memory and leaves every stored string as it is, whatever Arrow type it came
-// from.
+// from. No child process stands between, as for HDF5: fuzzing found no file that crashes Arrow
+// (tests/fuzz/fuzz_parquet.c).
 #include "data/plugins/parquet.h"
 
 #include <arrow/buffer.h>
