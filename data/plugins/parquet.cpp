@@ -204,6 +204,7 @@ struct lt_parquet_column {
     const parquet::ColumnDescriptor *descriptor;
     lt_parquet_kind kind;
     int64_t group_rows, levels_expected, rows = 0, levels = 0;
+    bool says_encodings;
     Pages *pages; // the reader's
     std::shared_ptr<parquet::ColumnReader> reader;
     int16_t definition[LT_PARQUET_BATCH], repetition[LT_PARQUET_BATCH];
@@ -295,6 +296,7 @@ std::unique_ptr<lt_parquet_column> make_column(lt_parquet *file, int group, int 
     column->kind = file->fields[static_cast<size_t>(index)].kind;
     column->group_rows = file->group_rows[static_cast<size_t>(group)];
     column->levels_expected = part->metadata()->ColumnChunk(index)->num_values();
+    column->says_encodings = !part->metadata()->ColumnChunk(index)->encodings().empty();
     auto pages = std::make_unique<Pages>(part->GetColumnPageReader(index));
     column->pages = pages.get();
     column->reader = parquet::ColumnReader::Make(column->descriptor, std::move(pages), &file->pool);
@@ -384,6 +386,7 @@ int64_t read_rows(lt_parquet_column &column) {
 }
 
 void check_end(const lt_parquet_column &column) {
+    if (!column.says_encodings) broken("its metadata does not say how its pages are encoded");
     if (column.levels != column.levels_expected)
         broken("it has " + std::to_string(column.levels) + " values, its metadata says " +
                std::to_string(column.levels_expected));
