@@ -70,12 +70,15 @@ static lt_status open_sources(const lt_run *run, const lt_config_sources *source
     const char *patterns[LT_MAX_SOURCES];
     for (int i = 0; i < count; i++) patterns[i] = sources->item[first + i].path;
     const struct lt_config_data *data = &run->config.data;
-    const lt_raw_options raw = {.tokenizer = run->tokenizer,
-                                .documents = {.text_key = data->text_key, .separator = data->separator},
-                                .document_token = (int32_t)data->document_token,
-                                .document_token_first = strcmp(data->document_token_position, "first") == 0,
-                                .cache_folder = data->cache_dir,
-                                .cache_bytes = data->cache_bytes};
+    const lt_document_filter filter = {data->filter.min_int_score, data->filter.language,
+                                       data->filter.min_chars, data->filter.max_chars};
+    const lt_raw_options raw = {
+        .tokenizer = run->tokenizer,
+        .documents = {.text_key = data->text_key, .separator = data->separator, .filter = &filter},
+        .document_token = (int32_t)data->document_token,
+        .document_token_first = strcmp(data->document_token_position, "first") == 0,
+        .cache_folder = data->cache_dir,
+        .cache_bytes = data->cache_bytes};
     return lt_dataset_open(&(lt_dataset_options){.patterns = patterns,
                                                  .pattern_count = count,
                                                  .key = key,

@@ -17,12 +17,16 @@ static lt_status name_entry(lt_raw *raw, int64_t file) {
     if (realpath(name, path) == NULL) snprintf(path, sizeof path, "%s", name);
     const lt_documents_options *documents = &raw->options.documents;
     const struct timespec modified = lt_files_modified(raw->files, file);
-    const int length = snprintf(text, sizeof text, "1|%s|%" PRId64 "|%lld.%09ld|%s|%s|%s|%" PRId32 "|%d",
-                                path, lt_files_bytes(raw->files, file), (long long)modified.tv_sec,
-                                modified.tv_nsec, lt_tokenizer_hash(raw->options.tokenizer),
-                                documents->text_key == NULL ? "" : documents->text_key,
-                                documents->separator == NULL ? "" : documents->separator,
-                                raw->options.document_token, raw->options.document_token_first);
+    const lt_document_filter *filter = &raw->filter;
+    const int length = snprintf(
+        text, sizeof text,
+        "1\x1f%s\x1f%" PRId64 "\x1f%lld.%09ld\x1f%s\x1f%s\x1f%s\x1f%" PRId64 "\x1f%s\x1f%" PRId64
+        "\x1f%" PRId64 "\x1f%" PRId32 "\x1f%d",
+        path, lt_files_bytes(raw->files, file), (long long)modified.tv_sec, modified.tv_nsec,
+        lt_tokenizer_hash(raw->options.tokenizer), documents->text_key == NULL ? "" : documents->text_key,
+        documents->separator == NULL ? "" : documents->separator, filter->min_int_score,
+        filter->language == NULL ? "" : filter->language, filter->min_chars, filter->max_chars,
+        raw->options.document_token, raw->options.document_token_first);
     if (length < 0 || length >= (int)sizeof text)
         return lt_fail(LT_BAD_INPUT, "%s: data.text_key or data.separator is too long",
                        lt_files_key(raw->files));
@@ -54,6 +58,7 @@ static void raw_close(lt_reader *base) {
     pthread_mutex_destroy(&raw->mutex);
     free(raw->text_key);
     free(raw->separator);
+    free(raw->language);
     free(raw->file);
     free(raw);
 }
@@ -71,13 +76,22 @@ static lt_status check_options(const lt_dataset_options *options, const lt_files
         options->key, lt_files_path(files, 0));
 }
 
-/* The options are the caller's for the call alone. */
-static char *copy(const char *text) {
-    return text == NULL ? NULL : strdup(text);
+static bool copy(const char *from, char **to) {
+    *to = from == NULL ? NULL : strdup(from);
+    return (*to == NULL) == (from == NULL);
 }
 
-static bool copied(const char *to, const char *from) {
-    return (to == NULL) == (from == NULL);
+/* The options are the caller's for the call alone. False: no memory. */
+static bool own_options(lt_raw *raw, const lt_documents_options *from) {
+    lt_documents_options *documents = &raw->options.documents;
+    raw->filter = from->filter != NULL ? *from->filter : (lt_document_filter){-1, NULL, -1, -1};
+    const bool good = copy(from->text_key, &raw->text_key) && copy(from->separator, &raw->separator) &&
+                      copy(raw->filter.language, &raw->language);
+    raw->filter.language = raw->language;
+    documents->text_key = raw->text_key;
+    documents->separator = raw->separator;
+    documents->filter = &raw->filter;
+    return good;
 }
 
 static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt_reader **out) {
@@ -87,8 +101,7 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
     raw->base = (lt_reader){.samples = -1, .tokens = -1};
     raw->files = files;
     raw->options = *options->raw;
-    raw->options.documents.text_key = raw->text_key = copy(options->raw->documents.text_key);
-    raw->options.documents.separator = raw->separator = copy(options->raw->documents.separator);
+    const bool owned = own_options(raw, &options->raw->documents);
     raw->sequence_length = options->sequence_length;
     raw->vocabulary = options->vocabulary;
     raw->piece_samples = (options->raw->piece_tokens > 0 ? options->raw->piece_tokens : LT_PIECE_TOKENS) /
@@ -102,8 +115,7 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
         lt_tokenizer_vocabulary(raw->options.tokenizer) <= 65536 && raw->options.document_token < 65536 ? 2
                                                                                                         : 4;
     lt_status status = LT_OK;
-    if (raw->file == NULL || !copied(raw->text_key, options->raw->documents.text_key) ||
-        !copied(raw->separator, options->raw->documents.separator))
+    if (raw->file == NULL || !owned)
         LT_CHECK_DONE(status, lt_fail(LT_IO, "%s: no memory for the table of files", options->key));
     LT_CHECK_DONE(status, lt_cache_open(raw->options.cache_folder, raw->options.cache_bytes, token_bytes,
                                         "data.cache_dir", &raw->cache));

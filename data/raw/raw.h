@@ -33,7 +33,8 @@ typedef struct lt_raw {
     lt_reader base;
     lt_files *files;
     lt_raw_options options;
-    char *text_key, *separator; /* of options.documents */
+    lt_document_filter filter; /* the options' own copies */
+    char *text_key, *separator, *language;
     int64_t sequence_length, vocabulary, piece_samples;
     lt_cache cache;
     lt_raw_file *file; /* [files] */
@@ -42,7 +43,7 @@ typedef struct lt_raw {
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t changed;
     lt_raw_cursor cursor;
-    uint64_t calls; /* for the worker: the cursor moved, or what it stands at is waited for */
+    uint64_t calls;         /* for the worker: the cursor moved, or what it stands at is waited for */
     lt_cache_reader reader; /* of the cursor's file */
 
     pthread_t thread; /* the worker's */

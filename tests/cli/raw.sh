@@ -81,6 +81,20 @@ test_other_raw_files() {
   expect 0 train 1 data.train=bodies.jsonl data.text_key=body checkpoint.dir=e
 }
 
+# Filters leave rows out, and what they leave is another entry of the cache.
+test_filters() {
+  write_config
+  seq 1 200 | awk '{printf "{\"text\": \"line %d\", \"int_score\": %d, \"language\": \"%s\"}\n", $1, $1 % 5, $1 % 2 ? "en" : "fr"}' >scored.jsonl
+  grep '"int_score": [34], "language": "en"' scored.jsonl >chosen.jsonl
+  expect 0 train 1 data.train=chosen.jsonl checkpoint.dir=chosen
+  expect 0 train 1 data.train=scored.jsonl checkpoint.dir=all
+  expect 0 train 1 data.train=scored.jsonl data.filter.min_int_score=3 data.filter.language=en checkpoint.dir=filtered
+  same_tensors "$(step_file chosen 60)" "$(step_file filtered 60)"
+  if (same_tensors "$(step_file all 60)" "$(step_file filtered 60)") >same.out; then fail "the filter leaves nothing out"; fi
+  expect 2 train 1 data.filter.min_int_score=3 checkpoint.dir=none
+  expect_error "data.train: 'rows_.*int_score"
+}
+
 test_bad_raw_files_before_the_first_step() {
   write_config
   refused "data.train: 'rows_1.jsonl' is raw text and no tokenizer is given; set data.tokenizer" -- train 1 data.train=rows_1.jsonl data.tokenizer=none data.document_token=1
@@ -128,6 +142,7 @@ test_a_signal_while_tokens_are_waited_for() {
     open my $ready, ">", "held"; sleep 100' cache/*.partial &
   local holder=$!
   until [ -e held ]; do sleep 0.05; done
+  rm stderr # of the run before
   start_train 1
   await "the run waits" grep -q '^start' stderr
   kill -TERM "$started"
