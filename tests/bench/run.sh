@@ -36,4 +36,5 @@ for _ in 1 2 3 4 5; do echo "$(speed 2 1) $(speed 1 2)"; done | awk 'NF == 2 { p
     printf "2 ranks x 1 thread / 1 rank x 2 threads: median %.3f of %d pairs  goal 0.90: %s\n", m, NR, (m >= 0.9 ? "hit" : "miss") }'
 sort -n "$folder/starts" | awk '{ s[NR] = $1 } END { m = s[int((NR + 1) / 2)]
   printf "start to first step: median %.2f s  goal 1.00: %s\n", m, (m < 1 ? "hit" : "miss") }'
+source tests/bench/data_wait.sh
 exit 0
