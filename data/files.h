@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { LT_FILES_OPEN = 64, LT_FILES_HEAD = 16 };
 
@@ -26,6 +27,9 @@ const char *lt_files_key(const lt_files *files);
 const char *lt_files_path(const lt_files *files, int64_t file);
 int64_t lt_files_bytes(const lt_files *files, int64_t file);
 const unsigned char *lt_files_head(const lt_files *files, int64_t file);
+
+/* Sets what the system knows the file by, whatever it is called. */
+void lt_files_identity(const lt_files *files, int64_t file, dev_t *device, ino_t *inode);
 
 /* Reads exactly `count` bytes at `offset`. Thread-safe. LT_IO names the file: it vanished, shrank, or the
  * read failed. */

@@ -12,6 +12,7 @@
 typedef struct slot {
     int64_t step, micro_batch_index;
     int32_t *inputs, *targets, *document_starts;
+    int64_t documents[LT_MIXTURE_SOURCES];
 } slot;
 
 struct lt_loader {
@@ -88,15 +89,14 @@ static lt_status check_options(const lt_loader_options *o) {
     return LT_OK;
 }
 
-static lt_status check_dataset(const lt_loader_options *o) {
-    int64_t length = lt_dataset_sequence_length(o->dataset), samples = lt_dataset_samples(o->dataset);
-    if (length != o->sequence_length)
-        return lt_fail(LT_BAD_INPUT, "loader: sequence length %" PRId64 ", expected the dataset's %" PRId64,
-                       o->sequence_length, length);
-    if (o->order.samples < 1 || o->order.samples > samples)
-        return lt_fail(LT_BAD_INPUT,
-                       "loader: an order of %" PRId64 " samples, expected 1 to the dataset's %" PRId64,
-                       o->order.samples, samples);
+static lt_status check_datasets(const lt_loader_options *o) {
+    for (int i = 0; i < o->mixture->sources; i++) {
+        const int64_t length = lt_dataset_sequence_length(o->mixture->dataset[i]);
+        if (length != o->sequence_length)
+            return lt_fail(LT_BAD_INPUT,
+                           "loader: sequence length %" PRId64 ", expected the dataset's %" PRId64,
+                           o->sequence_length, length);
+    }
     return LT_OK;
 }
 
@@ -110,10 +110,12 @@ int64_t lt_loader_bytes(const lt_loader_options *options) {
 /* ---- the thread
  * ------------------------------------------------------------------------------------------------- */
 
-static lt_status read_row(lt_loader *loader, int64_t item, int64_t row, const slot *into) {
+static lt_status read_row(lt_loader *loader, int64_t item, int64_t row, slot *into) {
     const lt_loader_options *o = &loader->options;
-    LT_CHECK(lt_dataset_read(o->dataset, lt_order_sample(&o->order, item, NULL), loader->row));
+    int source;
+    LT_CHECK(lt_mixture_read(o->mixture, item, loader->row, &source));
     int64_t length = o->sequence_length, at = row * length;
+    for (int64_t t = 0; t < length; t++) into->documents[source] += loader->row[t] == o->document_token;
     memcpy(into->inputs + at, loader->row, (size_t)length * sizeof(int32_t));
     memcpy(into->targets + at, loader->row + 1, (size_t)length * sizeof(int32_t));
     if (o->document_mask)
@@ -149,6 +151,7 @@ static lt_status read_all(lt_loader *loader, bool *stopped) {
             if (*stopped) return LT_OK;
             into->step = step;
             into->micro_batch_index = o->first_micro_batch + i;
+            memset(into->documents, 0, sizeof into->documents);
             int64_t first = o->first_item + (step - o->first_step) * o->global_batch +
                             into->micro_batch_index * o->micro_batch;
             for (int64_t row = 0; row < o->micro_batch; row++) {
@@ -167,6 +170,10 @@ static void *run(void *argument) {
     bool stopped = false;
     lt_status status = read_all(loader, &stopped);
     pthread_mutex_lock(&loader->mutex);
+    if (status == LT_STOPPED && loader->stop) { /* in a wait that lt_loader_stop() ended */
+        status = LT_OK;
+        stopped = true;
+    }
     loader->status = status;
     if (status != LT_OK) {
         strncpy(loader->message, lt_error_message(), sizeof loader->message - 1);
@@ -231,7 +238,7 @@ static int start_thread(lt_loader *loader) {
 lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
     *out = NULL;
     LT_CHECK(check_options(options));
-    LT_CHECK(check_dataset(options));
+    LT_CHECK(check_datasets(options));
     int64_t batch, elements;
     lt_loader *loader =
         count_elements(options, &batch, &elements) ? make_loader(options, batch, elements) : NULL;
@@ -269,6 +276,7 @@ lt_status lt_loader_next(lt_loader *loader, lt_batch *batch) {
         .inputs = next->inputs,
         .targets = next->targets,
         .document_starts = next->document_starts,
+        .documents = next->documents,
         .wait_ms = now_ms() - start_ms,
     };
     return LT_OK;
@@ -280,7 +288,9 @@ void lt_loader_stop(lt_loader *loader) {
     loader->stop = true;
     pthread_cond_broadcast(&loader->changed);
     pthread_mutex_unlock(&loader->mutex);
+    lt_mixture_stop(loader->options.mixture, true);
     pthread_join(loader->thread, NULL);
+    lt_mixture_stop(loader->options.mixture, false);
     pthread_cond_destroy(&loader->changed);
     pthread_mutex_destroy(&loader->mutex);
     free_loader(loader);

@@ -62,9 +62,26 @@ static bool same_name(const char *a, const char *b) {
     return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0);
 }
 
-static lt_status open_data(lt_run *run) {
-    const lt_config_sources *train = &run->config.data.train, *validation = &run->config.data.validation;
-    LT_CHECK(open_sources(run, train, 0, train->count, "data.train", &run->dataset));
+_Static_assert((int)LT_MAX_SOURCES <= LT_MIXTURE_SOURCES &&
+                   (int)LT_MIXTURE_SOURCES <= LT_CHECKPOINT_MAX_SOURCES,
+               "every source of a config fits a mixture and a checkpoint");
+
+/* Entries with weights are sources; without, all are one. */
+static lt_status open_training(lt_run *run) {
+    const lt_config_sources *train = &run->config.data.train;
+    const bool weighted = train->item[0].weight > 0;
+    const int sources = weighted ? train->count : 1;
+    double weights[LT_MAX_SOURCES];
+    for (int i = 0; i < train->count; i++) weights[i] = train->item[i].weight;
+    LT_CHECK(lt_mixture_plan(&run->mixture, weights, sources, "data.train"));
+    for (int i = 0; i < sources; i++)
+        LT_CHECK(
+            open_sources(run, train, i, weighted ? 1 : train->count, "data.train", &run->mixture.dataset[i]));
+    return lt_data_identify(run->mixture.dataset, sources, &run->identity);
+}
+
+static lt_status open_validation(lt_run *run) {
+    const lt_config_sources *validation = &run->config.data.validation;
     for (int first = 0, count; first < validation->count; first += count) {
         lt_validation_set *set = &run->validation[run->validation_sets];
         const char *name = validation->item[first].name;
@@ -75,8 +92,15 @@ static lt_status open_data(lt_run *run) {
             return lt_fail(LT_IO, "no memory for the name of a validation set");
         LT_CHECK(open_sources(run, validation, first, count, "data.validation", &set->dataset));
         run->validation_sets++;
+        for (int i = 0; i < run->mixture.sources; i++)
+            LT_CHECK(lt_data_check_apart(run->mixture.dataset[i], set->dataset));
     }
     return LT_OK;
+}
+
+static lt_status open_data(lt_run *run) {
+    LT_CHECK(open_training(run));
+    return open_validation(run);
 }
 
 /* ---- device and memory ---- */
@@ -90,11 +114,12 @@ static lt_status open_device(lt_run *run) {
 /* What rank 0 found out, to all. */
 static lt_status share_position(lt_run *run) {
     LT_CHECK(lt_grid_broadcast(&run->grid, run->resumed_from, sizeof run->resumed_from, 0));
-    int64_t position[3] = {run->step, run->samples, run->tokens};
+    int64_t position[2] = {run->step, run->tokens};
     LT_CHECK(lt_grid_broadcast(&run->grid, position, sizeof position, 0));
+    LT_CHECK(lt_grid_broadcast(&run->grid, run->consumed, sizeof run->consumed, 0));
     run->step = position[0];
-    run->samples = position[1];
-    run->tokens = position[2];
+    run->tokens = position[1];
+    run->samples = lt_mixture_resume(&run->mixture, run->consumed);
     run->first_step = run->step + 1;
     return LT_OK;
 }
@@ -120,11 +145,9 @@ static lt_status fill_model(lt_run *run) {
 static lt_status start_loader(lt_run *run) {
     const lt_config *config = &run->config;
     enum { QUEUE_DEPTH = 4 };
+    run->mixture.shuffle = (lt_shuffle){config->data.shuffle, (uint64_t)config->data.seed};
     return lt_loader_start(
-        &(lt_loader_options){.dataset = run->dataset,
-                             .order = {.samples = lt_dataset_samples(run->dataset),
-                                       .seed = (uint64_t)config->data.seed,
-                                       .shuffle = config->data.shuffle},
+        &(lt_loader_options){.mixture = &run->mixture,
                              .sequence_length = config->data.seq_len,
                              .global_batch = config->train.global_batch,
                              .micro_batch = config->train.micro_batch,
@@ -190,7 +213,7 @@ void lt_run_close(lt_run *run) {
     lt_metrics_close(run->metrics);
     lt_model_destroy(run->model);
     if (run->device != NULL) run->device->ops->destroy(run->device);
-    lt_dataset_close(run->dataset);
+    for (int i = 0; i < run->mixture.sources; i++) lt_dataset_close(run->mixture.dataset[i]);
     for (int i = 0; i < run->validation_sets; i++) {
         lt_dataset_close(run->validation[i].dataset);
         free(run->validation[i].name);

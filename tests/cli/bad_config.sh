@@ -81,7 +81,6 @@ test_capabilities_to_come() {
     data.filter.min_int_score=3 parallel.reduction=fast; do
     bad "${pair%%=*}: ${pair#*=} needs .*, which this version does not have; use " $pair
   done
-  bad 'data.train: .*weight.* which this version does not have' 'data.train=[{path: text.txt, weight: 2}]'
   try expect 0 train 1 train.steps=2 train.device=cpu parallel.tensor=1 data.cache_bytes='16 GiB' data.separator=none
   all_held
 }
