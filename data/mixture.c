@@ -32,13 +32,15 @@ static void arrange(lt_mixture *mixture) {
     const int64_t parts = 2 * (int64_t)mixture->sources - 2, period = LT_MIXTURE_PERIOD;
     int64_t taken[LT_MIXTURE_SOURCES] = {0};
     for (int64_t place = 0; place < period; place++) {
-        int chosen = -1;
+        bool found = false; /* one always is: together the sources are one item behind */
+        int chosen = 0;
         int64_t least = 0; /* what the chosen source still has until then */
         for (int i = 0; i < mixture->sources; i++) {
             const int64_t behind = parts * (mixture->count[i] * (place + 1) - period * taken[i]);
             const int64_t left = (parts - 1) * period - behind;
             if (behind < period) continue;
-            if (chosen >= 0 && left * mixture->count[chosen] >= least * mixture->count[i]) continue;
+            if (found && left * mixture->count[chosen] >= least * mixture->count[i]) continue;
+            found = true;
             chosen = i;
             least = left;
         }

@@ -103,6 +103,23 @@ static lt_status open_data(lt_run *run) {
     return open_validation(run);
 }
 
+/* Each rank finds its own samples by their numbers, which must mean the same to all. */
+static lt_status compare_data(lt_run *run) {
+    const lt_data_identity *own = &run->identity;
+    lt_data_identity first = *own;
+    LT_CHECK(lt_grid_broadcast(&run->grid, &first, sizeof first, 0));
+    lt_status status = LT_OK;
+    if (strcmp(own->hash, first.hash) != 0)
+        status =
+            lt_fail(LT_BAD_INPUT,
+                    "data.train: rank %d on %s finds %lld files of %lld bytes, rank 0 %lld files of %lld "
+                    "bytes%s; every host needs the same files under these paths",
+                    run->grid.rank, run->grid.host, (long long)own->files, (long long)own->bytes,
+                    (long long)first.files, (long long)first.bytes,
+                    own->files == first.files && own->bytes == first.bytes ? " by other names" : "");
+    return lt_run_share(run, status);
+}
+
 /* ---- device and memory ---- */
 
 static lt_status open_device(lt_run *run) {
@@ -186,6 +203,7 @@ lt_status lt_run_open(lt_run *run) {
     const lt_status divided = lt_run_divide_work(run); /* lanes may still follow a checkpoint */
     LT_CHECK(lt_run_share(run, first && !lt_run_may_resume(run) ? divided : LT_OK));
     LT_CHECK(lt_run_share(run, open_data(run)));
+    LT_CHECK(compare_data(run));
     LT_CHECK(lt_run_share(run, open_device(run)));
     lt_run_fill_model_options(run);
     LT_CHECK(lt_run_share(run, lt_run_check_memory(run)));

@@ -148,6 +148,25 @@ test_a_checkpoint_without_a_data_hash_is_accepted() {
   expect_line <(lazytrain inspect out/step_00000004.h5) '^data: +hash [0-9a-f]{32}, 3 files, 3624 bytes$'
 }
 
+# Hosts that do not see the same files: a folder for each rank.
+test_ranks_that_find_other_files_are_refused() {
+  write_mixture
+  local rank
+  for rank in 0 1; do
+    mkdir rank$rank
+    cp -R tiny.yaml a.bin b rank$rank
+  done
+  # shellcheck disable=SC2016 # the rank's own shell knows its rank
+  printf '#!/bin/sh\ncd "rank${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" && exec "%s" train tiny.yaml\n' "$LAZYTRAIN" >apart
+  chmod +x apart
+  mv rank1/b/2.bin rank1/b/3.bin
+  refused 'data.train: rank 1 on [^ ]+ finds 3 files of 3922 bytes, rank 0 3 files of 3922 bytes by other names; every host needs' -- \
+    timeout -k 5 60 "$tests_root/mpirun_ranks" 2 ./apart
+  rm rank1/b/3.bin
+  refused 'data.train: rank 1 on [^ ]+ finds 2 files of 2734 bytes, rank 0 3 files of 3922 bytes; every host needs' -- \
+    timeout -k 5 60 "$tests_root/mpirun_ranks" 2 ./apart
+}
+
 bad() { # pattern, KEY=VALUE...
   try refused "$1" -- train 1 "${@:2}"
   try refused "$1" -- train 2 "${@:2}"
