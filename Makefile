@@ -1,7 +1,8 @@
 # lazytrain: pretraining of Lazy Attention models. `make help` lists the targets.
 #
 # Variables a user may set: MPICC, CC, NVCC, PKG_CONFIG_PATH, PREFIX, DESTDIR, BLAS_CFLAGS, BLAS_LIBS, HDF5_CFLAGS,
-# HDF5_LIBS, BUILD (folder of the objects), MPIRUN (for tests and the demo), DEPS=skip (never call apt-get).
+# HDF5_LIBS, BUILD (folder of the objects), VENV (folder of Arrow), MPIRUN (for tests and the demo), DEPS=skip (never call
+# apt-get or pip).
 # MPICC=mpicc.mpich builds for that MPI and starts ranks by its mpirun.mpich.
 
 MPICC      ?= mpicc
@@ -64,7 +65,7 @@ ISA_FLAGS_generic :=
 KERNEL_SOURCES := $(wildcard model/cpu/kernels/*.c)
 MODEL_SOURCES  := $(filter-out model/cpu/blas_lock.c,$(wildcard model/*.c model/cpu/*.c)) $(BLAS_LOCK)
 MPI_SOURCES    := $(wildcard comm/*.c)
-OTHER_SOURCES  := $(wildcard data/*.c data/documents/*.c data/tokenizers/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
+OTHER_SOURCES  := $(wildcard data/*.c data/*/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
 
 KERNEL_OBJECTS := $(foreach isa,$(ISAS),$(KERNEL_SOURCES:%.c=$(BUILD)/obj/%.$(isa).o))
 MODEL_OBJECTS  := $(MODEL_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
@@ -82,9 +83,36 @@ PLUGIN_FLAGS_sentencepiece = -std=c++17 $(shell $(PKG_CONFIG) --cflags sentencep
 PLUGIN_LIBS_sentencepiece  = $(shell $(PKG_CONFIG) --libs sentencepiece)
 endif
 
+# Arrow: the system's, or that of the pyarrow wheel in VENV, whose libraries get links beside the plugin: it then looks
+# for them where it lies, here and installed. No plugin where Arrow does not fit the compiler.
+VENV ?= build/venv
+export VENV
+ifneq ($(shell $(PKG_CONFIG) --exists arrow parquet 2>/dev/null && echo yes),)
+PARQUET_CFLAGS := $(shell $(PKG_CONFIG) --cflags arrow parquet | sed 's/-I/-isystem /g')
+PARQUET_LIBS   := $(shell $(PKG_CONFIG) --libs arrow parquet) -Wl,-rpath,$(shell $(PKG_CONFIG) --variable=libdir parquet)
+else
+ARROW          := $(abspath $(firstword $(wildcard $(VENV)/lib*/python3*/site-packages/pyarrow)))
+PARQUET_CFLAGS := -isystem $(ARROW)/include
+ARROW_FILES    := $(if $(ARROW),$(wildcard $(ARROW)/libparquet.so.* $(ARROW)/libarrow.so.*))
+PARQUET_LIBS   := $(ARROW_FILES) -Wl,-rpath,'$$ORIGIN'
+endif
+ifneq ($(filter-out -Wl%,$(PARQUET_LIBS)),)
+PLUGINS += $(patsubst data/plugins/%.cpp,%,$(wildcard data/plugins/parquet.cpp))
+PLUGIN_FLAGS_parquet = $(shell cat $(BUILD)/plugins/parquet.flags) $(PARQUET_CFLAGS)
+PLUGIN_LIBS_parquet  = $(PARQUET_LIBS)
+PLUGIN_IF_parquet    = [ ! -s $(BUILD)/plugins/parquet.flags ] ||
+endif
+
+$(BUILD)/plugins/parquet.so: $(BUILD)/plugins/parquet.flags
+$(BUILD)/plugins/parquet.flags: data/plugins/parquet_flags.sh $(BUILD)/compiled_by $(wildcard $(ARROW)/include/arrow/util/config.h)
+	@mkdir -p $(@D)
+	@data/plugins/parquet_flags.sh "$(CXX)" "$(PARQUET_CFLAGS)" "$(filter-out -Wl%,$(PARQUET_LIBS))" >$@ || \
+	    echo "make: Arrow does not fit $(CXX): no Parquet files are read in this build"
+	@for file in $(ARROW_FILES); do ln -sf $$file $(@D)/; done
+
 $(BUILD)/plugins/%.so: data/plugins/%.cpp data/plugins/%.h $(BUILD)/compiled_by
 	@mkdir -p $(@D)
-	$(CXX) -I. -Wall -Wextra -Wshadow -O2 -g -fPIC -shared -fvisibility=hidden $(PLUGIN_FLAGS_$*) -o $@ $< $(PLUGIN_LIBS_$*)
+	$(PLUGIN_IF_$*) $(CXX) -I. -Wall -Wextra -Wshadow -O2 -g -fPIC -shared -fvisibility=hidden $(PLUGIN_FLAGS_$*) -o $@ $< $(PLUGIN_LIBS_$*)
 
 # ---- targets -------------------------------------------------------------------------------------------------------
 # The first make installs what is missing; a second one, which then finds the libraries, does the work.
@@ -108,6 +136,9 @@ deps: ## install what is missing through apt-get (DEPS=skip: never)
 
 install: all ## to PREFIX (default /usr/local)
 	install -D -m 755 $(BUILD)/lazytrain $(DESTDIR)$(PREFIX)/bin/lazytrain
+	@for file in $(BUILD)/plugins/*.so*; do \
+	    [ ! -e "$$file" ] || install -D -m 755 "$$file" "$(DESTDIR)$(PREFIX)/lib/lazytrain/$$(basename "$$file")" || exit 1; \
+	done
 
 demo: ## train a small model on this repository's own text, interrupt and resume it (TEXT=FILE, CONFIG=YAML, SET="KEY=VALUE...", DIR=FOLDER)
 	$(deps_for) build
@@ -135,7 +166,7 @@ fault: ## the fault campaign: one job that is struck FAULTS=100 times and resume
 	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
 CAMPAIGN = FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
-fuzz: ## fuzzes the reading of checkpoints and documents, with clang: FUZZ_SECONDS=60
+fuzz: ## fuzzes the reading of checkpoints, documents and tokenizers, with clang: FUZZ_SECONDS=60
 	$(deps_for) build fuzz
 	$(AGAIN) run-fuzz
 
@@ -172,7 +203,7 @@ $(BUILD)/liblazytrain.a: $(OBJECTS)
 	$(AR) rcs $@ $^
 
 # Another compiler, MPI or flag: everything is compiled anew.
-COMPILED_BY := $(MPICC) $(CC) $(ALL_CFLAGS)
+COMPILED_BY := $(MPICC) $(CC) $(CXX) $(ALL_CFLAGS)
 .PHONY: force
 $(BUILD)/compiled_by: force
 	@mkdir -p $(@D)

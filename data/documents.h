@@ -2,14 +2,16 @@
  *
  *   data/documents/jsonl.c   JSON Lines (.jsonl, .ndjson, .json): the text of a key of each line's object
  *   data/documents/plain.c   plain text (.txt, .text, .md): the whole file, or what lies between separators
+ *   data/documents/parquet.c Parquet (.parquet): the strings of a column
  *
- * each also compressed (.gz, .zst), as the name says and the first bytes confirm. A new format is a file with
- * an lt_document_kind and lines in data/documents/documents.c; one that reads many rows at once keeps them in
- * its own struct and gives them row by row.
+ * the first two also compressed (.gz, .zst), as the name says and the first bytes confirm. A new format is a
+ * file with an lt_document_kind and lines in data/documents/documents.c; one that reads many rows at once
+ * keeps them in its own struct and gives them row by row.
  *
  * Errors name file and line. Memory is that of one document: the line or plain document, at most limit_bytes;
  * with JSON three times the line while it is parsed (300 MB for a document of 100 MB), and more where a line
- * is many small values instead of text (empty objects alone: 75 times).
+ * is many small values instead of text (empty objects alone: 75 times). Of Parquet it is a page of each
+ * column that is read (data/plugins/parquet.h).
  *
  * Local: nothing here knows other ranks. One thread uses an lt_documents.
  */
@@ -24,16 +26,31 @@
 /* The longest line, or plain document, that is read: 128 MiB. */
 enum { LT_DOCUMENT_BYTES = 1 << 27 };
 
+/* Which rows are documents (data.filter). A row that lacks what is asked for, or has null there, is none; a
+ * file that has it in no row is an error, and so is plain text where a score or language is asked for. */
+typedef struct lt_document_filter {
+    int64_t min_int_score;        /* of the number under "int_score"; -1: any */
+    const char *language;         /* which the string under "language" must equal; NULL: any */
+    int64_t min_chars, max_chars; /* code points of the text; -1: any */
+} lt_document_filter;
+
 typedef struct lt_documents_options {
-    const char *text_key;  /* of JSON; NULL: "text" */
-    const char *separator; /* of plain text; NULL or empty: a document a file */
-    size_t limit_bytes;    /* 0: LT_DOCUMENT_BYTES */
+    const char *text_key;             /* of JSON, and the column of Parquet; NULL: "text" */
+    const char *separator;            /* of plain text; NULL or empty: a document a file */
+    size_t limit_bytes;               /* 0: LT_DOCUMENT_BYTES */
+    const lt_document_filter *filter; /* NULL: all rows */
+    bool no_text;                     /* a Parquet file without the column is one without documents */
 } lt_documents_options;
+
+/* Rows that the filter left out, each by the first of these reasons. */
+typedef struct lt_document_drops {
+    int64_t int_score, language, min_chars, max_chars;
+} lt_document_drops;
 
 typedef struct lt_document {
     const char *text; /* may hold NULs, ends with none; valid until the next call */
     size_t bytes;
-    int64_t place; /* line from 1, or byte from 0: the kind's unit */
+    int64_t place; /* line from 1, or byte or row from 0: the kind's unit */
 } lt_document;
 
 typedef struct lt_document_kind lt_document_kind;
@@ -46,21 +63,26 @@ typedef struct lt_documents {
     lt_compression compression;
     lt_documents_options options; /* defaults filled in */
     int64_t without_key, null;    /* rows skipped so far */
+    lt_document_drops dropped;    /* so far */
     int64_t text_bytes;           /* read so far, decompressed */
 } lt_documents;
 
 struct lt_document_kind {
     const char *name; /* "JSON Lines" */
-    const char *unit; /* of places: "line" */
+    const char *unit; /* of places: "line", "row" */
     size_t bytes;     /* of its own struct */
     lt_status (*open)(lt_documents *documents);
     lt_status (*next)(lt_documents *documents, lt_document *document, bool *found);
     void (*close)(lt_documents *documents); /* also after an open that failed */
+
+    /* For inspect; NULL: there is nothing. What the file holds beside documents, and reading all of that. */
+    void (*describe)(const lt_documents *documents, FILE *out);
+    lt_status (*verify)(lt_documents *documents);
 };
 
-extern const lt_document_kind lt_jsonl_documents, lt_plain_documents;
+extern const lt_document_kind lt_jsonl_documents, lt_plain_documents, lt_parquet_documents;
 
-/* Whether the name is that of a file of documents alone: JSON Lines, or compressed text. */
+/* Whether the name is that of a file of documents alone: JSON Lines, Parquet, or compressed text. */
 bool lt_documents_recognise(const char *path);
 
 /* Opens one of `files`, which outlive it, as do the strings of the options. LT_BAD_INPUT: a name of no known
@@ -70,8 +92,8 @@ lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_op
 void lt_documents_close(lt_documents *documents);
 
 /* The next document, or *found false behind the last. LT_BAD_INPUT: broken JSON, text of another type, a line
- * or document over the limit, damaged or truncated compression, no row that has the key; LT_IO: the file
- * cannot be read. */
+ * or document over the limit, damaged or truncated compression or columns, no row that has the key; LT_IO:
+ * the file cannot be read. */
 lt_status lt_documents_next(lt_documents *documents, lt_document *document, bool *found);
 
 typedef struct lt_documents_inspection {

@@ -12,15 +12,16 @@
 typedef struct slot {
     int64_t step, micro_batch_index;
     int32_t *inputs, *targets, *document_starts;
-    int64_t documents[LT_MIXTURE_SOURCES];
+    int64_t documents[LT_MIXTURE_SOURCES], epochs[LT_MIXTURE_SOURCES];
 } slot;
 
 struct lt_loader {
     lt_loader_options options;
     int64_t slot_count; /* queue_depth and the one that the caller works on */
     slot *slots;
-    int32_t *memory; /* of all slots */
-    int32_t *row;    /* [T + 1], the thread's own */
+    int32_t *memory;                    /* of all slots */
+    int32_t *row;                       /* [T + 1], the thread's own */
+    int64_t epochs[LT_MIXTURE_SOURCES]; /* of the last item of each source, the thread's own */
 
     pthread_t thread;
     atomic_bool stop; /* changed under the mutex, also read between rows */
@@ -113,7 +114,9 @@ int64_t lt_loader_bytes(const lt_loader_options *options) {
 static lt_status read_row(lt_loader *loader, int64_t item, int64_t row, slot *into) {
     const lt_loader_options *o = &loader->options;
     int source;
-    LT_CHECK(lt_mixture_read(o->mixture, item, loader->row, &source));
+    int64_t epoch;
+    LT_CHECK(lt_mixture_read(o->mixture, item, loader->row, &source, &epoch));
+    loader->epochs[source] = epoch;
     int64_t length = o->sequence_length, at = row * length;
     for (int64_t t = 0; t < length; t++) into->documents[source] += loader->row[t] == o->document_token;
     memcpy(into->inputs + at, loader->row, (size_t)length * sizeof(int32_t));
@@ -144,6 +147,8 @@ static void hand_over(lt_loader *loader) {
 /* Fills the ring to the end of the last step; `*stopped` if it was told to stop before. */
 static lt_status read_all(lt_loader *loader, bool *stopped) {
     const lt_loader_options *o = &loader->options;
+    for (int i = 0; i < o->mixture->sources; i++)
+        LT_CHECK(lt_mixture_epoch(o->mixture, i, o->first_item, loader->row, &loader->epochs[i]));
     for (int64_t step = o->first_step; step <= o->last_step; step++) {
         for (int64_t i = 0; i < o->micro_batches; i++) {
             slot *into = wait_for_slot(loader);
@@ -159,6 +164,7 @@ static lt_status read_all(lt_loader *loader, bool *stopped) {
                 if (*stopped) return LT_OK;
                 LT_CHECK(read_row(loader, first + row, row, into));
             }
+            memcpy(into->epochs, loader->epochs, sizeof into->epochs);
             hand_over(loader);
         }
     }
@@ -256,13 +262,33 @@ lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
     return LT_OK;
 }
 
+/* The caller is done with the micro-batch that it has. */
+static void release_taken(lt_loader *loader) {
+    if (loader->released == loader->taken) return;
+    loader->released = loader->taken;
+    pthread_cond_broadcast(&loader->changed);
+}
+
+bool lt_loader_wait(lt_loader *loader, int milliseconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += milliseconds % 1000 * 1000000L;
+    until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&loader->mutex);
+    release_taken(loader);
+    int error = 0;
+    while (loader->filled == loader->taken && !loader->finished && error == 0)
+        error = pthread_cond_timedwait(&loader->changed, &loader->mutex, &until);
+    const bool ready = loader->filled > loader->taken || loader->finished;
+    pthread_mutex_unlock(&loader->mutex);
+    return ready;
+}
+
 lt_status lt_loader_next(lt_loader *loader, lt_batch *batch) {
     double start_ms = now_ms();
     pthread_mutex_lock(&loader->mutex);
-    if (loader->released != loader->taken) {
-        loader->released = loader->taken;
-        pthread_cond_broadcast(&loader->changed);
-    }
+    release_taken(loader);
     while (loader->filled == loader->taken && !loader->finished)
         pthread_cond_wait(&loader->changed, &loader->mutex);
     bool available = loader->filled > loader->taken;
@@ -277,6 +303,7 @@ lt_status lt_loader_next(lt_loader *loader, lt_batch *batch) {
         .targets = next->targets,
         .document_starts = next->document_starts,
         .documents = next->documents,
+        .epochs = next->epochs,
         .wait_ms = now_ms() - start_ms,
     };
     return LT_OK;

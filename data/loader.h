@@ -32,6 +32,7 @@ typedef struct lt_batch {
     const int32_t *document_starts;  /* [micro_batch, T]: index in its row of the first token of each token's
                                         document; NULL without document_mask */
     const int64_t *documents;        /* [sources]: document tokens among the inputs of each source's rows */
+    const int64_t *epochs;           /* [sources]: of the last item of each source that this rank knows */
     double wait_ms;                  /* how long the caller waited for it */
 } lt_batch;
 
@@ -40,6 +41,9 @@ typedef struct lt_loader lt_loader;
 /* LT_BAD_INPUT: options out of range or at odds with each other or with the dataset; LT_IO: no memory or
  * thread. The caller stops it. */
 lt_status lt_loader_start(const lt_loader_options *options, lt_loader **loader);
+
+/* Waits up to `milliseconds` for what lt_loader_next() gives, and says whether it is there. */
+bool lt_loader_wait(lt_loader *loader, int milliseconds);
 
 /* The next micro-batch, or the error that the reading thread met there (the statuses of lt_dataset_read),
  * which then stays. LT_FAILED behind the last micro-batch of last_step. One thread calls this. */

@@ -102,11 +102,12 @@ static lt_shuffle shuffle_of(const lt_mixture *mixture, int source) {
     return (lt_shuffle){mixture->shuffle.shuffle, mixture->shuffle.seed + (uint64_t)source};
 }
 
-lt_status lt_mixture_read(const lt_mixture *mixture, int64_t item, int32_t *tokens, int *source) {
+lt_status lt_mixture_read(const lt_mixture *mixture, int64_t item, int32_t *tokens, int *source,
+                          int64_t *epoch) {
     int64_t own;
     *source = lt_mixture_locate(mixture, item, &own);
     const lt_shuffle shuffle = shuffle_of(mixture, *source);
-    return lt_dataset_read_item(mixture->dataset[*source], &shuffle, own, tokens, NULL);
+    return lt_dataset_read_item(mixture->dataset[*source], &shuffle, own, tokens, epoch);
 }
 
 lt_status lt_mixture_epoch(const lt_mixture *mixture, int source, int64_t item, int32_t *scratch,

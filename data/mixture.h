@@ -41,8 +41,10 @@ int lt_mixture_locate(const lt_mixture *mixture, int64_t item, int64_t *own);
 /* How many items of `source` lie before item `item`. */
 int64_t lt_mixture_consumed(const lt_mixture *mixture, int source, int64_t item);
 
-/* Copies item `item` to `tokens` [T + 1], and says its source. lt_dataset_read_item() has the statuses. */
-lt_status lt_mixture_read(const lt_mixture *mixture, int64_t item, int32_t *tokens, int *source);
+/* Copies item `item` to `tokens` [T + 1], and says its source and its epoch there. lt_dataset_read_item() has
+ * the statuses. */
+lt_status lt_mixture_read(const lt_mixture *mixture, int64_t item, int32_t *tokens, int *source,
+                          int64_t *epoch);
 
 /* The epoch, from 0, of the last item of `source` before item `item`; 0 where there is none. Where the
  * samples of the source are not known it reads that item to `scratch` [T + 1]. */

@@ -16,12 +16,12 @@
 
 static void print_help(void) {
     printf("Usage: lazytrain inspect [OPTION]... FILE|DIR...\n\n"
-           "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.jsonl, "
-           ".jsonl.gz, .jsonl.zst, .json.gz) holds, or what a tokenizer is (.model, tokenizer.json, a folder "
-           "with one, VOCAB,MERGES); of a folder, every checkpoint and shard.\n\n"
+           "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.parquet, "
+           ".jsonl, .jsonl.gz, .jsonl.zst, .json.gz) holds, or what a tokenizer is (.model, tokenizer.json, "
+           "a folder with one, VOCAB,MERGES); of a folder, every checkpoint and shard.\n\n"
            "  --verify         read every byte: all checksums, names and shapes of a checkpoint, all ids of "
-           "a shard, all documents\n"
-           "  --text-key KEY   what holds the text in a row of JSON Lines (text)\n"
+           "a shard, all documents, every column of a Parquet file\n"
+           "  --text-key KEY   what holds the text in a row of JSON Lines or Parquet (text)\n"
            "  --sample K       show the first K documents whole, each as a JSON string in a line\n"
            "  --tokenizer T    count the tokens of documents and texts, decode shards; samples are what the "
            "model will see: ids, and their text; without FILE: show T itself\n");
@@ -60,7 +60,7 @@ static lt_status inspect_file(const char *path, const lt_documents_inspection *i
     if (inspection->text_key != NULL || (inspection->sample > 0 && !(shard && tokenizer)))
         return lt_fail(
             LT_BAD_INPUT,
-            "%s is no file of documents (.jsonl, .jsonl.gz, ...), which --sample and --text-key "
+            "%s is no file of documents (.parquet, .jsonl, .jsonl.gz, ...), which --sample and --text-key "
             "are for; documents of a token shard or a text are shown with --tokenizer T --sample K",
             path);
     if (!checkpoint)

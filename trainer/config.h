@@ -40,7 +40,7 @@ typedef struct lt_config {
             double bias_init_std, tau_init;
         } attention;
     } model;
-    struct {
+    struct lt_config_data {
         lt_config_sources train, validation;
         int64_t seq_len;
         bool shuffle;

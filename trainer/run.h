@@ -28,7 +28,7 @@ typedef struct lt_run {
     lt_train_arguments arguments;
     lt_config config;
     char *config_text;       /* resolved YAML, as checkpoints keep it */
-    lt_tokenizer *tokenizer; /* of data.tokenizer; rank 0; NULL: none */
+    lt_tokenizer *tokenizer; /* of data.tokenizer; NULL: none */
     lt_provenance provenance;
     lt_layout *layout; /* of checkpoints; rank 0; else NULL */
 

@@ -43,16 +43,47 @@ static lt_status share_config(lt_run *run) {
     return lt_run_share(run, lt_config_parse(run->config_text, "resolved config", &run->config));
 }
 
+/* Rank 0 opened the tokenizer with the config; the others do, and must find the same. `hash` is rank 0's. */
+static lt_status open_tokenizer(lt_run *run, const char *hash) {
+    const char *name = run->config.data.tokenizer;
+    if (name == NULL || run->tokenizer != NULL) return LT_OK;
+    LT_CHECK(lt_tokenizer_open(name, "data.tokenizer", &run->tokenizer));
+    if (strcmp(hash, lt_tokenizer_hash(run->tokenizer)) == 0) return LT_OK;
+    return lt_fail(
+        LT_BAD_INPUT,
+        "data.tokenizer: '%s' is another file on rank %d (hash %s) than on rank 0 (hash %s); give all "
+        "hosts the same",
+        name, run->grid.rank, lt_tokenizer_hash(run->tokenizer), hash);
+}
+
+static lt_status share_tokenizer(lt_run *run) {
+    char hash[sizeof run->config.tokenizer_hash];
+    memcpy(hash, run->config.tokenizer_hash, sizeof hash);
+    LT_CHECK(lt_grid_broadcast(&run->grid, hash, sizeof hash, 0));
+    return lt_run_share(run, open_tokenizer(run, hash));
+}
+
 /* ---- data ---- */
 
 static lt_status open_sources(const lt_run *run, const lt_config_sources *sources, int first, int count,
                               const char *key, lt_dataset **dataset) {
     const char *patterns[LT_MAX_SOURCES];
     for (int i = 0; i < count; i++) patterns[i] = sources->item[first + i].path;
+    const struct lt_config_data *data = &run->config.data;
+    const lt_document_filter filter = {data->filter.min_int_score, data->filter.language,
+                                       data->filter.min_chars, data->filter.max_chars};
+    const lt_raw_options raw = {
+        .tokenizer = run->tokenizer,
+        .documents = {.text_key = data->text_key, .separator = data->separator, .filter = &filter},
+        .document_token = (int32_t)data->document_token,
+        .document_token_first = strcmp(data->document_token_position, "first") == 0,
+        .cache_folder = data->cache_dir,
+        .cache_bytes = data->cache_bytes};
     return lt_dataset_open(&(lt_dataset_options){.patterns = patterns,
                                                  .pattern_count = count,
                                                  .key = key,
                                                  .tokenizer = run->config.data.tokenizer,
+                                                 .raw = run->tokenizer == NULL ? NULL : &raw,
                                                  .sequence_length = run->config.data.seq_len,
                                                  .vocabulary = run->config.model.vocab_size},
                            dataset);
@@ -197,6 +228,7 @@ lt_status lt_run_open(lt_run *run) {
     lt_watchdog_tick("reading the config", 0);
     LT_CHECK(lt_run_share(run, first ? lt_run_read_config(run) : LT_OK));
     LT_CHECK(share_config(run));
+    LT_CHECK(share_tokenizer(run));
     lt_watchdog_stop();
     LT_CHECK(lt_watchdog_start(&run->grid, run->config.train.stall_timeout_s));
     lt_watchdog_tick("opening data", 0);

@@ -9,8 +9,9 @@ static const struct {
     const char *text;
     const lt_document_kind *kind;
 } endings[] = {
-    {".jsonl", &lt_jsonl_documents}, {".ndjson", &lt_jsonl_documents}, {".json", &lt_jsonl_documents},
-    {".txt", &lt_plain_documents},   {".text", &lt_plain_documents},   {".md", &lt_plain_documents},
+    {".jsonl", &lt_jsonl_documents},     {".ndjson", &lt_jsonl_documents}, {".json", &lt_jsonl_documents},
+    {".txt", &lt_plain_documents},       {".text", &lt_plain_documents},   {".md", &lt_plain_documents},
+    {".parquet", &lt_parquet_documents},
 };
 
 /* Whether the first `*length` bytes of `path` end so; takes the ending off. */
@@ -35,19 +36,21 @@ static const lt_document_kind *find_kind(const char *path, lt_compression *compr
 bool lt_documents_recognise(const char *path) {
     lt_compression compression;
     const lt_document_kind *kind = find_kind(path, &compression);
-    return kind == &lt_jsonl_documents || (kind != NULL && compression != LT_UNCOMPRESSED);
+    return kind == &lt_jsonl_documents || kind == &lt_parquet_documents ||
+           (kind != NULL && compression != LT_UNCOMPRESSED);
 }
 
 lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_options *options,
                             lt_documents **out) {
     const char *key = lt_files_key(files), *path = lt_files_path(files, file);
+    static const lt_document_filter all = {-1, NULL, -1, -1};
     *out = NULL;
     lt_compression compression;
     const lt_document_kind *kind = find_kind(path, &compression);
     if (kind == NULL)
         return lt_fail(LT_BAD_INPUT,
-                       "%s: '%s' is no file of documents by its name; expected .jsonl, .ndjson, .json, .txt, "
-                       ".text or .md, perhaps with .gz or .zst behind it",
+                       "%s: '%s' is no file of documents by its name; expected .parquet, or .jsonl, .ndjson, "
+                       ".json, .txt, .text or .md, perhaps with .gz or .zst behind it",
                        key, path);
     lt_documents *documents = calloc(1, kind->bytes);
     if (documents == NULL) return lt_fail(LT_IO, "%s: no memory to read '%s'", key, path);
@@ -58,6 +61,7 @@ lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_op
     documents->options = *options;
     if (options->text_key == NULL) documents->options.text_key = "text";
     if (options->separator != NULL && *options->separator == '\0') documents->options.separator = NULL;
+    if (options->filter == NULL) documents->options.filter = &all;
     if (options->limit_bytes == 0) documents->options.limit_bytes = LT_DOCUMENT_BYTES;
     const lt_status status = kind->open(documents);
     if (status == LT_OK)

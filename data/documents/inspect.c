@@ -85,6 +85,8 @@ static void print_counts(const lt_documents *documents, const count *all, FILE *
     if (documents->kind == &lt_jsonl_documents)
         fprintf(out, "skipped:      %" PRId64 " rows without '%s', %" PRId64 " with null\n",
                 documents->without_key, documents->options.text_key, documents->null);
+    if (documents->kind == &lt_parquet_documents)
+        fprintf(out, "skipped:      %" PRId64 " rows with null\n", documents->null);
     fprintf(out, "text:         %" PRId64 " bytes\n", all->bytes);
     if (all->documents == 0) return;
     fprintf(out, "longest:      %" PRId64 " bytes, %s %" PRId64 "\n", all->longest_bytes, unit,
@@ -101,6 +103,8 @@ static lt_status inspect(lt_documents *documents, const lt_documents_inspection 
     fprintf(out, "format:       %s%s%s\n", documents->kind->name, compressed == NULL ? "" : ", ",
             compressed == NULL ? "" : compressed);
     fprintf(out, "bytes:        %" PRId64 "\n", lt_files_bytes(documents->files, documents->file));
+    if (documents->kind->describe != NULL) documents->kind->describe(documents, out);
+    if (inspection->verify && documents->kind->verify != NULL) LT_CHECK(documents->kind->verify(documents));
     count all = {0};
     lt_status status = LT_OK;
     if (inspection->tokenizer != NULL) status = lt_token_count_open(inspection->tokenizer, &all.tokens);
@@ -115,7 +119,8 @@ static lt_status inspect(lt_documents *documents, const lt_documents_inspection 
 }
 
 lt_status lt_documents_inspect(const char *path, const lt_documents_inspection *inspection, FILE *out) {
-    const lt_documents_options options = {.text_key = inspection->text_key};
+    const lt_documents_options options = {.text_key = inspection->text_key,
+                                          .no_text = inspection->text_key == NULL};
     lt_source source = {0};
     lt_files *files = NULL;
     lt_documents *documents = NULL;

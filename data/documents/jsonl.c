@@ -5,7 +5,7 @@
  * readers. Integers may have more than 64 bits. Lines of white space alone, a BOM at the start and a missing
  * last line end are nothing; what is not UTF-8, a lone surrogate, NaN, or a number beyond a double is broken
  * JSON. */
-#include "data/documents.h"
+#include "data/documents/filter.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -17,10 +17,11 @@ enum { KEYS_BYTES = 200 };
 typedef struct jsonl_documents {
     lt_documents base;
     lt_pieces pieces;
-    int64_t line;          /* the last one that was read */
-    json_t *row;           /* holds the document that was given last */
-    bool any_key;          /* a row has had the key */
-    char keys[KEYS_BYTES]; /* of the first row without it, for the message */
+    int64_t line;                           /* the last one that was read */
+    json_t *row;                            /* holds the document that was given last */
+    bool any_key;                           /* a row has had the key */
+    bool any_text, any_score, any_language; /* a row has had a text, and of these rows one the filter's key */
+    char keys[KEYS_BYTES];                  /* of the first row without it, for the message */
 } jsonl_documents;
 
 static lt_status jsonl_open(lt_documents *documents) {
@@ -109,12 +110,48 @@ static void note_keys(jsonl_documents *rows) {
 
 /* A wrong key is told from a file without documents. */
 static lt_status check_end(const jsonl_documents *rows) {
+    const lt_documents *documents = &rows->base;
+    const bool scored = !lt_filter_scores(documents) || rows->any_score;
+    if (rows->any_text && (!scored || (lt_filter_languages(documents) && !rows->any_language)))
+        return lt_fail(LT_BAD_INPUT,
+                       "%s: '%s': none of its rows has the key '%s', which data.filter.%s needs",
+                       lt_files_key(documents->files), lt_files_path(documents->files, documents->file),
+                       scored ? LT_LANGUAGE_KEY : LT_SCORE_KEY, scored ? "language" : "min_int_score");
     if (rows->any_key || rows->base.without_key == 0) return LT_OK;
     return lt_fail(
         LT_BAD_INPUT,
         "%s: '%s': none of its %" PRId64 " rows has the key '%s' (data.text_key); the first one has: %s",
         lt_files_key(rows->base.files), lt_files_path(rows->base.files, rows->base.file),
         rows->base.without_key, rows->base.options.text_key, rows->keys[0] != '\0' ? rows->keys : "none");
+}
+
+static lt_status wrong_type(const jsonl_documents *rows, const char *key, const json_t *value,
+                            const char *expected) {
+    return lt_fail(LT_BAD_INPUT, "%s: '%s' line %" PRId64 ": '%s' is %s, expected %s or null",
+                   lt_files_key(rows->base.files), lt_files_path(rows->base.files, rows->base.file),
+                   rows->line, key, type_name(value), expected);
+}
+
+/* What the filter looks at. */
+static lt_status read_row(jsonl_documents *rows, lt_document_row *row) {
+    *row = (lt_document_row){0};
+    rows->any_text = true;
+    const json_t *score = lt_filter_scores(&rows->base) ? json_object_get(rows->row, LT_SCORE_KEY) : NULL;
+    const json_t *language =
+        lt_filter_languages(&rows->base) ? json_object_get(rows->row, LT_LANGUAGE_KEY) : NULL;
+    rows->any_score |= score != NULL;
+    rows->any_language |= language != NULL;
+    if (score != NULL && !json_is_null(score)) {
+        if (!json_is_number(score)) return wrong_type(rows, LT_SCORE_KEY, score, "a number");
+        row->scored = true;
+        row->score = json_number_value(score);
+    }
+    if (language != NULL && !json_is_null(language)) {
+        if (!json_is_string(language)) return wrong_type(rows, LT_LANGUAGE_KEY, language, "a string");
+        row->language = json_string_value(language);
+        row->language_bytes = json_string_length(language);
+    }
+    return LT_OK;
 }
 
 static lt_status jsonl_next(lt_documents *documents, lt_document *document, bool *found) {
@@ -135,13 +172,12 @@ static lt_status jsonl_next(lt_documents *documents, lt_document *document, bool
             documents->null++;
             continue;
         }
-        if (!json_is_string(value))
-            return lt_fail(LT_BAD_INPUT, "%s: '%s' line %" PRId64 ": '%s' is %s, expected a string or null",
-                           lt_files_key(documents->files), lt_files_path(documents->files, documents->file),
-                           rows->line, documents->options.text_key, type_name(value));
+        if (!json_is_string(value)) return wrong_type(rows, documents->options.text_key, value, "a string");
+        lt_document_row row;
+        LT_CHECK(read_row(rows, &row));
         *document = (lt_document){json_string_value(value), json_string_length(value), rows->line};
-        *found = true;
-        return LT_OK;
+        *found = lt_filter_keeps(documents, &row, document->text, document->bytes);
+        if (*found) return LT_OK;
     }
 }
 
@@ -153,5 +189,5 @@ static void jsonl_close(lt_documents *documents) {
 }
 
 const lt_document_kind lt_jsonl_documents = {
-    "JSON Lines", "line", sizeof(jsonl_documents), jsonl_open, jsonl_next, jsonl_close,
+    "JSON Lines", "line", sizeof(jsonl_documents), jsonl_open, jsonl_next, jsonl_close, NULL, NULL,
 };

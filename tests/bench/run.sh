@@ -11,6 +11,10 @@ trap 'rm -rf "$folder"' EXIT
 tests/mpirun_ranks 1 "$build/tests/bench/bench_checkpoint" "$folder"
 tests/mpirun_ranks 2 "$build/tests/bench/bench_reduce"
 
+python=${VENV:-$build/venv}/bin/python
+[ -x "$python" ] || python=python3
+"$python" tests/bench/tokenizer_rates.py "$build/tests/bench/bench_tokenizers"
+
 # ---- 2 ranks x 1 thread against 1 rank x 2 threads, same micro-batch, in turn ----
 for file in comm/*.c model/*.c data/*.c; do cat "$file"; done >"$folder/text.txt"
 cat >"$folder/bench.yaml" <<YAML

@@ -1,50 +1,8 @@
 /* Readers of documents: JSON Lines, plain text, gzip and Zstandard; what is given, skipped and refused. */
-#include "data_files.h"
-
-#include "data/documents.h"
+#include "document_reading.h"
 
 #include <zlib.h>
 #include <zstd.h>
-
-static char given[1024]; /* "PLACE:TEXT|" a document; NUL is shown as @, a long text by its size and CRC-32 */
-static int64_t without_key, nulls, count;
-
-static void note(const lt_document *document) {
-    char *to = given + strlen(given);
-    to += sprintf(to, "%d:", (int)document->place);
-    if (document->bytes > 64)
-        to += sprintf(to, "<%zu %lx>", document->bytes,
-                      crc32_z(0, (const Bytef *)document->text, document->bytes));
-    else
-        for (size_t i = 0; i < document->bytes; i++)
-            *to++ = document->text[i] == '\0' ? '@' : document->text[i];
-    memcpy(to, "|", 2);
-}
-
-/* Reads all of the file; the first documents are noted. */
-static lt_status read_all(const char *path, const lt_documents_options *options) {
-    lt_source source;
-    lt_files *files = NULL;
-    lt_documents *documents = NULL;
-    lt_document document;
-    bool found = true;
-    given[0] = '\0';
-    count = without_key = nulls = 0;
-    assert_int_equal(lt_source_single(path, "data.train", &source), LT_OK);
-    assert_int_equal(lt_files_open(&source, "data.train", &files), LT_OK);
-    lt_status status = lt_documents_open(files, 0, options, &documents);
-    while (status == LT_OK && found) {
-        status = lt_documents_next(documents, &document, &found);
-        if (status == LT_OK && found && count++ < 8) note(&document);
-    }
-    if (documents != NULL) {
-        without_key = documents->without_key;
-        nulls = documents->null;
-    }
-    lt_documents_close(documents);
-    lt_files_close(files);
-    return status;
-}
 
 static const lt_documents_options defaults;
 
@@ -147,7 +105,7 @@ static void names(void **state) {
     assert_false(lt_documents_recognise("b.txt") || lt_documents_recognise("b.jsonl.gz.gz"));
     assert_false(lt_documents_recognise("b.tar.gz") || lt_documents_recognise(".gz") ||
                  lt_documents_recognise(""));
-    REFUSES("a.parquet", "PAR1", "no file of documents by its name; expected .jsonl");
+    REFUSES("a.orc", "PAR1", "no file of documents by its name; expected .parquet");
     REFUSES("a.jsonl.gz", "{\"text\": \"a\"}\n", "is no gzip file, as its name says", "7b 22 74 65");
     REFUSES("a.jsonl.zst", "\x1f\x8b\x08\0\0", "is no Zstandard file, as its name says", "1f 8b 08 00");
     REFUSES("a.jsonl", "\x1f\x8b\x08\0\0", "is a gzip file by its first bytes; add .gz");
@@ -347,6 +305,77 @@ static void report_that_cannot_be_written(void **state) {
     fclose(full);
 }
 
+/* What is left of rows, and for which of the filter's reasons the others are not. */
+#define LEAVES(name, text, filtered, expected, ...) \
+    do { \
+        const lt_document_filter filter = filtered; \
+        const lt_documents_options options = {.filter = &filter}; \
+        const lt_document_drops drops = {__VA_ARGS__}; \
+        if (read_all(write_text(name, text), &options) != LT_OK) fail_msg("%s", lt_error_message()); \
+        assert_string_equal(given, expected); \
+        assert_memory_equal(&dropped, &drops, sizeof drops); \
+    } while (0)
+#define FILTER(...) ((lt_document_filter){__VA_ARGS__})
+
+static void filters(void **state) {
+    (void)state;
+    static const char scored[] = "{\"text\": \"a\", \"int_score\": 2, \"language\": \"en\"}\n"
+                                 "{\"text\": \"b\", \"int_score\": 3, \"language\": \"english\"}\n"
+                                 "{\"text\": \"c\", \"int_score\": null, \"language\": \"en\"}\n"
+                                 "{\"text\": \"d\", \"int_score\": 4.0}\n"
+                                 "{\"text\": null, \"int_score\": 5}\n"
+                                 "{\"text\": \"e\", \"int_score\": 5, \"language\": \"en\"}\n"
+                                 "{\"text\": \"f\", \"language\": null}\n";
+    LEAVES("a.jsonl", scored, FILTER(-1, NULL, -1, -1), "1:a|2:b|3:c|4:d|6:e|7:f|", 0, 0, 0, 0);
+    LEAVES("a.jsonl", scored, FILTER(3, NULL, -1, -1), "2:b|4:d|6:e|", 3, 0, 0, 0);
+    LEAVES("a.jsonl", scored, FILTER(0, NULL, -1, -1), "1:a|2:b|4:d|6:e|", 2, 0, 0, 0);
+    LEAVES("a.jsonl", scored, FILTER(-1, "en", -1, -1), "1:a|3:c|6:e|", 0, 3, 0, 0);
+    LEAVES("a.jsonl", scored, FILTER(3, "en", -1, -1), "6:e|", 3, 2, 0, 0);
+    LEAVES("a.jsonl", scored, FILTER(6, NULL, -1, -1), "", 6, 0, 0, 0);
+    assert_int_equal(nulls, 1);
+
+    /* Characters, not bytes: 2, 0, 3 and 4 of them. */
+    static const char texts[] = "{\"text\": \"\u00e9\u00e9\"}\n{\"text\": \"\"}\n{\"text\": \"abc\"}\n"
+                                "{\"text\": \"a\u20ac\U0001f600b\"}\n";
+    LEAVES("a.jsonl", texts, FILTER(-1, NULL, 3, -1), "3:abc|4:a\u20ac\U0001f600b|", 0, 0, 2, 0);
+    LEAVES("a.jsonl", texts, FILTER(-1, NULL, -1, 2), "1:\u00e9\u00e9|2:|", 0, 0, 0, 2);
+    LEAVES("a.jsonl", texts, FILTER(-1, NULL, 1, 3), "1:\u00e9\u00e9|3:abc|", 0, 0, 1, 1);
+    LEAVES("a.jsonl", texts, FILTER(-1, NULL, 0, 0), "2:|", 0, 0, 0, 3);
+    LEAVES("a.txt", "four", FILTER(-1, NULL, 4, 4), "0:four|", 0, 0, 0, 0);
+    LEAVES("a.txt", "four", FILTER(-1, NULL, 5, -1), "", 0, 0, 1, 0);
+    LEAVES("a.txt", "", FILTER(-1, NULL, 1, -1), "", 0, 0, 1, 0);
+}
+
+static void filters_without_their_key(void **state) {
+    (void)state;
+    static const lt_document_filter score = {3, NULL, -1, -1}, language = {-1, "en", -1, -1},
+                                    both = {3, "en", -1, -1};
+    static const lt_documents_options scores = {.filter = &score}, languages = {.filter = &language},
+                                      both_of_them = {.filter = &both};
+#define REFUSES_FILTER(name, text, options, ...) \
+    do { \
+        assert_int_equal(read_all(write_text(name, text), &options), LT_BAD_INPUT); \
+        assert_message("data.train: '", "/" name "'", __VA_ARGS__, NULL); \
+    } while (0)
+    REFUSES_FILTER("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n", scores,
+                   "none of its rows has the key 'int_score'", "data.filter.min_int_score");
+    REFUSES_FILTER("a.jsonl", "{\"text\": \"a\", \"int_score\": 1}\n", languages,
+                   "none of its rows has the key 'language'", "data.filter.language");
+    REFUSES_FILTER("a.jsonl", "{\"text\": \"a\", \"int_score\": 1}\n", both_of_them, "the key 'language'");
+    REFUSES_FILTER("a.jsonl", "{\"text\": \"a\", \"int_score\": \"3\"}\n", scores,
+                   "line 1: 'int_score' is a string, expected a number");
+    REFUSES_FILTER("a.jsonl", "{\"text\": \"a\", \"language\": 3}\n", languages,
+                   "line 1: 'language' is a number, expected a string");
+    REFUSES_FILTER("a.txt", "text", scores,
+                   "is plain text, which has no int_score for data.filter.min_int_score");
+    REFUSES_FILTER("a.txt", "text", languages,
+                   "is plain text, which has no language for data.filter.language");
+    assert_int_equal(read_all(write_text("a.jsonl", "{\"text\": \"a\", \"int_score\": null}\n"), &scores),
+                     LT_OK);
+    assert_int_equal(read_all(write_text("a.jsonl", "{\"text\": null}\n"), &scores), LT_OK);
+    assert_int_equal(read_all(write_text("a.jsonl", ""), &scores), LT_OK);
+}
+
 #define DATA_TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void) {
@@ -367,6 +396,8 @@ int main(void) {
         DATA_TEST(a_line_of_200_mb),
         DATA_TEST(plain_text),
         DATA_TEST(separators_across_blocks),
+        DATA_TEST(filters),
+        DATA_TEST(filters_without_their_key),
         DATA_TEST(published_files),
         DATA_TEST(report_that_cannot_be_written),
     };

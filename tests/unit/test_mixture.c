@@ -337,7 +337,7 @@ static void sources_have_orders_of_their_own(void **state) {
     mixture.dataset[0] = mixture.dataset[1] = twice;
     for (int64_t item = 0; item < 2 * size; item++) {
         int source;
-        assert_int_equal(lt_mixture_read(&mixture, item, tokens, &source), LT_OK);
+        assert_int_equal(lt_mixture_read(&mixture, item, tokens, &source, NULL), LT_OK);
         order[source][at[source]++] = tokens[0];
         if (source != 0) continue;
         assert_int_equal(lt_dataset_read_item(twice, &mixture.shuffle, at[0] - 1, alone, NULL), LT_OK);
