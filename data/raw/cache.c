@@ -25,15 +25,47 @@ static void path_of(const lt_cache *cache, const char *entry, const char *ending
     snprintf(path, PATH_MAX, "%s/%s%s", cache->folder, entry, ending);
 }
 
+/* Cuts the last name off a path: what it lies in. */
+static void to_parent(char *path) {
+    char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        strcpy(path, ".");
+    else if (slash == path)
+        path[1] = '\0';
+    else
+        *slash = '\0';
+}
+
+/* Whether the folder can be used, or made where the nearest one above it is. Nothing is made yet: what is
+ * refused later leaves nothing behind. */
+static lt_status check_folder(const char *folder, const char *key) {
+    char path[PATH_MAX];
+    struct stat info;
+    snprintf(path, sizeof path, "%s", folder);
+    while (stat(path, &info) != 0 && errno == ENOENT && strcmp(path, ".") != 0) to_parent(path);
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && access(path, R_OK | W_OK | X_OK) == 0)
+        return LT_OK;
+    const char *reason =
+        stat(path, &info) == 0 && !S_ISDIR(info.st_mode) ? "it is no folder" : strerror(errno);
+    return lt_fail(LT_BAD_INPUT, "%s: cannot use '%s' for the cache '%s': %s", key, path, folder, reason);
+}
+
+/* Makes the folder and those above it. */
+static bool make_folder(const char *folder) {
+    char path[PATH_MAX];
+    if (mkdir(folder, 0777) == 0 || errno == EEXIST) return true;
+    if (errno != ENOENT) return false;
+    snprintf(path, sizeof path, "%s", folder);
+    to_parent(path);
+    return strcmp(path, folder) != 0 && make_folder(path) && (mkdir(folder, 0777) == 0 || errno == EEXIST);
+}
+
 lt_status lt_cache_open(const char *folder, int64_t limit_bytes, int token_bytes, const char *key,
                         lt_cache *cache) {
     *cache = (lt_cache){.limit_bytes = limit_bytes, .token_bytes = token_bytes};
     if (strlen(folder) > PATH_MAX - 64)
         return lt_fail(LT_BAD_INPUT, "%s: the folder's name is too long", key);
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        return lt_fail(LT_BAD_INPUT, "%s: cannot make folder '%s': %s", key, folder, strerror(errno));
-    if (access(folder, R_OK | W_OK | X_OK) != 0)
-        return lt_fail(LT_BAD_INPUT, "%s: cannot use folder '%s': %s", key, folder, strerror(errno));
+    LT_CHECK(check_folder(folder, key));
     cache->folder = strdup(folder);
     return cache->folder != NULL ? LT_OK : lt_fail(LT_IO, "%s: no memory", key);
 }
@@ -167,6 +199,7 @@ static int lock_partial(const lt_cache *cache, const char *entry) {
 lt_status lt_cache_begin(const lt_cache *cache, const char *entry, lt_cache_writer **out) {
     *out = NULL;
     if (is_there(cache, entry, ".bin")) return LT_OK;
+    if (!make_folder(cache->folder)) return fail(cache, "cannot make the folder of", entry, ".partial");
     const int descriptor = lock_partial(cache, entry);
     if (descriptor < 0) return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write", entry, ".partial");
     lt_cache_writer *writer = calloc(1, sizeof *writer);

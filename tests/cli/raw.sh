@@ -98,7 +98,7 @@ test_filters() {
 test_bad_raw_files_before_the_first_step() {
   write_config
   refused "data.train: 'rows_1.jsonl' is raw text and no tokenizer is given; set data.tokenizer" -- train 1 data.train=rows_1.jsonl data.tokenizer=none data.document_token=1
-  refused "data.cache_dir: cannot make folder 'no/such/cache'" -- train 1 data.cache_dir=no/such/cache
+  refused "data.cache_dir: cannot use 'tiny.yaml' for the cache 'tiny.yaml': it is no folder" -- train 1 data.cache_dir=tiny.yaml
   sed 's/"text"/"body"/' rows_1.jsonl >bodies.jsonl
   expect 2 train 1 data.train=bodies.jsonl
   expect_error "data.train: 'bodies.jsonl': none of its 100 rows has the key 'text' .data.text_key."

@@ -345,9 +345,12 @@ static void test_bad_folder(void **state) {
     write_file("file", "x", 1);
     lt_dataset *dataset;
     assert_int_equal(open_raw("file", CACHE_BYTES, &dataset), LT_BAD_INPUT);
-    assert_message("data.cache_dir: cannot use folder '", NULL);
-    assert_int_equal(open_raw("a/b/c", CACHE_BYTES, &dataset), LT_BAD_INPUT);
-    assert_message("data.cache_dir: cannot make folder '", NULL);
+    assert_message("data.cache_dir: cannot use '", "/file' for the cache", "it is no folder", NULL);
+    assert_int_equal(open_raw("file/b/c", CACHE_BYTES, &dataset), LT_BAD_INPUT);
+    assert_message("data.cache_dir: cannot use '", "Not a directory", NULL);
+    assert_int_equal(open_raw("a/b/c", CACHE_BYTES, &dataset), LT_OK);
+    item(dataset, 0, NULL);
+    lt_dataset_close(dataset);
 }
 
 #define RAW_TEST(test) cmocka_unit_test_setup_teardown(test, make_files, drop_files)
