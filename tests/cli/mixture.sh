@@ -51,6 +51,26 @@ test_ranks_and_kills_change_no_bit() {
   all_held
 }
 
+# Raw files, whose samples are counted on the way: one of a single sample that comes every fourth step, so that a run
+# which goes on must find out how often it came before; one of 15 samples, in its fourth epoch at the end; a shard.
+test_raw_files_in_a_mixture() {
+  write_mixture
+  echo '{"text": "thirty characters of some text"}' >one.jsonl
+  seq 10 21 | sed 's/.*/{"text": "thirty characters of a text &"}/' >rows.jsonl
+  local train='[{path: one.jsonl, weight: 1}, {path: rows.jsonl, weight: 20}, {path: a.bin, weight: 11}]'
+  sed -i "s/^data: .*/data: {train: $train, seq_len: 24, tokenizer: bytes}/" tiny.yaml
+  expect 0 train 1 checkpoint.dir=whole
+  expect_line stderr '^source 1 +one.jsonl: weight 1, 31 of 1000 samples; 1 file, tokens and samples are counted on the way$'
+  expect_consumed whole 12 '3, 60, 33'
+  expect_line whole/metrics.jsonl '"step":12,.*"sources":\[\{"epoch":2,"tokens":72,.*\},\{"epoch":3,"tokens":1440,.*\},\{"epoch":3,"tokens":792,[^}]*\}\]\}$'
+  try_apart goes_on_from 0 4
+  try_apart goes_on_from 6 2
+  try_apart goes_on_from 7 4
+  rm -r token_cache
+  try_apart goes_on_from 9 1
+  all_held
+}
+
 # count_documents FILE SAMPLES: how often the document token is among the inputs of all samples of a shard.
 count_documents() { od -An -v -tu2 -w2 -j 1024 -N $((2 * 24 * $2)) "$1" | grep -c '^ *8$'; }
 
