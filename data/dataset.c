@@ -73,6 +73,14 @@ int64_t lt_dataset_tokens(const lt_dataset *dataset) {
     return dataset->reader->tokens;
 }
 
+int64_t lt_dataset_unread(const lt_dataset *dataset) {
+    return dataset->reader->unread;
+}
+
+const lt_files *lt_dataset_table(const lt_dataset *dataset) {
+    return dataset->files;
+}
+
 int64_t lt_dataset_files(const lt_dataset *dataset) {
     return lt_files_count(dataset->files);
 }

@@ -55,6 +55,8 @@ void lt_dataset_close(lt_dataset *dataset);
 /* Both are -1 where only reading tells (raw files that are tokenised on the way). */
 int64_t lt_dataset_samples(const lt_dataset *dataset);
 int64_t lt_dataset_tokens(const lt_dataset *dataset);
+int64_t
+lt_dataset_unread(const lt_dataset *dataset); /* tokens in no sample, at ends of shards; 0: not known */
 int64_t lt_dataset_files(const lt_dataset *dataset);
 int64_t lt_dataset_sequence_length(const lt_dataset *dataset); /* T */
 

@@ -240,6 +240,11 @@ const unsigned char *lt_files_head(const lt_files *files, int64_t file) {
     return files->entries[file].head;
 }
 
+void lt_files_identity(const lt_files *files, int64_t file, dev_t *device, ino_t *inode) {
+    *device = files->entries[file].device;
+    *inode = files->entries[file].inode;
+}
+
 /* Whether the name still leads to the file of the start: one that was deleted or replaced can be read for a
  * while where it is open, but neither on a host that opens it now nor after a restart. */
 static bool still_there(const char *path, const entry *found) {

@@ -11,6 +11,7 @@
 typedef struct lt_reader {
     int64_t samples; /* at least 1; -1: not known, and the kind has read_item and count */
     int64_t tokens;  /* -1: not known */
+    int64_t unread;  /* tokens that are in no sample: too few for one at the end of a shard or stream */
 } lt_reader;
 
 typedef struct lt_reader_kind {
@@ -35,6 +36,9 @@ typedef struct lt_reader_kind {
 } lt_reader_kind;
 
 extern const lt_reader_kind lt_shard_reader, lt_text_reader, lt_raw_reader;
+
+/* The files of a dataset. */
+const lt_files *lt_dataset_table(const lt_dataset *dataset);
 
 /* The kind of a file: by its first bytes if they are a shard's, else by the ending of its name; a name that
  * says nothing is text if its first bytes can be. LT_BAD_INPUT: a format that this version does not read. */

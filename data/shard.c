@@ -116,6 +116,7 @@ static lt_status count_samples(shard_reader *reader) {
         reader->shards[i] = (shard){reader->base.samples, header.token_bytes};
         reader->base.samples += samples; /* counts of int32 tokens: 2^32 full shards before this overflows */
         reader->base.tokens += header.tokens;
+        reader->base.unread += header.tokens - (samples == 0 ? 0 : samples * reader->sequence_length + 1);
         if (samples == 0 && without++ == 0) first_without = i;
         if (header.tokens > longest_tokens) longest = i, longest_tokens = header.tokens;
     }

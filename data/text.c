@@ -44,6 +44,7 @@ static lt_status count_samples(text_reader *reader) {
     reader->first[count] = tokens;
     reader->base.tokens = tokens;
     reader->base.samples = (tokens - 1) / reader->sequence_length;
+    reader->base.unread = (tokens - 1) % reader->sequence_length;
     if (tokens == count)
         return lt_fail(LT_BAD_INPUT, "%s: '%s'%s empty; expected text", key, path,
                        count == 1 ? " is" : " and all other files are");

@@ -56,7 +56,9 @@ const lt_config_key lt_config_keys[] = {
         FROM(-1e6, 1e6)),
 
     KEY(data.train, SOURCES, REQUIRED, ALLOW,
-        "token shards or text: a glob, folder or file, or a list of them", PLAIN),
+        "token shards or text: a glob, folder or file, or a list of them; a list of {path: P, weight: W} is "
+        "a mixture of sources",
+        PLAIN),
     KEY(data.validation, SOURCES, "none", FREE, "the same for evaluation; a map of names makes several sets",
         WORD("none", 0)),
     KEY(data.seq_len, INTEGER, REQUIRED, NEVER, "length of a sample", UNIT("tokens"), RANGE(1, MAX_LENGTH)),

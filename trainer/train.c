@@ -29,7 +29,9 @@ typedef struct training {
     int agreed_rank;   /* the lowest one that brought it */
     bool all_idle;     /* no rank wants anything or writes a checkpoint */
     const char *signal;
-    int64_t skips; /* updates dropped in a row */
+    int64_t skips;                        /* updates dropped in a row */
+    double documents[LT_MIXTURE_SOURCES]; /* document tokens in this rank's part of the step, by source */
+    int64_t epochs[LT_MIXTURE_SOURCES];   /* of the last sample of each source that this rank has seen */
     lt_interval interval;
     lt_spike_watch spikes;
     bool on_terminal;
@@ -101,6 +103,8 @@ static lt_status next_batch(void *context, lt_tokens *tokens) {
         remember_failure(t, status);
         return LT_OK;
     }
+    for (int i = 0; i < t->run->mixture.sources; i++) t->documents[i] += (double)t->batch.documents[i];
+    memcpy(t->epochs, t->batch.epochs, sizeof t->epochs);
     keep_for_diagnostics(t);
     *tokens = (lt_tokens){.rows = t->run->config.train.micro_batch,
                           .inputs = t->batch.inputs,
@@ -171,6 +175,28 @@ static lt_status reduce_loss(void *context, double *loss_sum) {
 
 /* ---- metrics ---- */
 
+/* Fills `sources` [LT_MIXTURE_SOURCES] for the metrics. The ranks together have seen all samples, in an order
+ * in which epochs only rise. */
+static lt_status describe_sources(training *t, lt_metrics_source *sources, lt_metrics_step *metrics) {
+    lt_run *run = t->run;
+    const lt_mixture *mixture = &run->mixture;
+    const bool known = run->config.data.document_token >= 0;
+    double documents[LT_MIXTURE_SOURCES];
+    memcpy(documents, t->documents, sizeof documents);
+    if (known) LT_CHECK(lt_reduce_doubles(&run->grid, documents, mixture->sources));
+    metrics->source_count = mixture->sources;
+    metrics->sources = sources;
+    for (int i = 0; i < mixture->sources; i++) {
+        lt_verdict last;
+        LT_CHECK(lt_grid_agree(&run->grid, (int)t->epochs[i], &last));
+        sources[i] = (lt_metrics_source){.epoch = last.code,
+                                         .tokens = lt_mixture_consumed(mixture, i, run->samples) *
+                                                   run->config.data.seq_len,
+                                         .documents = known ? (int64_t)documents[i] : -1};
+    }
+    return LT_OK;
+}
+
 /* The line of metrics and the line on the screen of the step that was just done. */
 static lt_status report(training *t, const lt_step_result *result) {
     lt_run *run = t->run;
@@ -186,6 +212,8 @@ static lt_status report(training *t, const lt_step_result *result) {
     const double flops =
         tokens * lt_model_flops_per_token(&run->model_options.shape, run->config.data.seq_len);
     LT_CHECK(lt_interval_gather(&t->interval, &run->grid, run->peak_gflops, tokens, flops, &metrics));
+    lt_metrics_source sources[LT_MIXTURE_SOURCES];
+    LT_CHECK(describe_sources(t, sources, &metrics));
     lt_status status = LT_OK;
     lt_metrics_diagnostics diagnostics = {0};
     if (run->grid.rank == 0) {
@@ -329,6 +357,7 @@ static lt_status train_step(training *t, bool *leaving) {
     lt_run *run = t->run;
     lt_step_result result;
     describe_step(t, run->step + 1);
+    memset(t->documents, 0, sizeof t->documents);
     LT_CHECK(lt_step_run(run->model, &t->options, &t->exchange, &result));
     if (result.outcome == LT_STEP_DROPPED) {
         *leaving = true;
