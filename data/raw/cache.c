@@ -127,6 +127,15 @@ static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_r
     return LT_OK;
 }
 
+/* Whether what is open is no longer the entry: it became whole, or another writer began anew. */
+static bool is_outdated(const lt_cache *cache, const char *entry, const lt_cache_reader *reader) {
+    char path[PATH_MAX];
+    struct stat named, open_one;
+    path_of(cache, entry, ".partial", path);
+    return !reader->whole && (stat(path, &named) != 0 || fstat(reader->descriptor, &open_one) != 0 ||
+                              named.st_ino != open_one.st_ino);
+}
+
 static bool is_there(const lt_cache *cache, const char *entry, const char *ending) {
     char path[PATH_MAX];
     path_of(cache, entry, ending, path);
@@ -134,8 +143,7 @@ static bool is_there(const lt_cache *cache, const char *entry, const char *endin
 }
 
 lt_status lt_cache_look(const lt_cache *cache, const char *entry, lt_cache_reader *reader) {
-    if (reader->descriptor >= 0 && !reader->whole && is_there(cache, entry, ".bin"))
-        lt_cache_reader_close(reader);
+    if (reader->descriptor >= 0 && is_outdated(cache, entry, reader)) lt_cache_reader_close(reader);
     if (reader->descriptor < 0) LT_CHECK(open_entry(cache, entry, reader));
     reader->tokens = 0;
     if (reader->descriptor < 0) return LT_OK;
@@ -178,22 +186,37 @@ struct lt_cache_writer {
     char buffer[BUFFER_BYTES];
 };
 
-/* The lock on a .partial that still has its name; -1: someone else's, or whole. */
-static int lock_partial(const lt_cache *cache, const char *entry) {
-    char path[PATH_MAX];
-    path_of(cache, entry, ".partial", path);
-    const int descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (descriptor < 0) return -1;
+/* Opens KEY.partial with the lock on it, `*left` bytes large; -1: someone else's, or errno. */
+static int open_locked(const lt_cache *cache, const char *path, const char *entry, int flags, int64_t *left) {
+    const int descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | flags, 0666);
+    if (descriptor < 0) {
+        if (errno == EEXIST) errno = EWOULDBLOCK;
+        return -1;
+    }
     struct stat locked, named;
     const bool own = flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &locked) == 0 &&
-                     stat(path, &named) == 0 && locked.st_ino == named.st_ino &&
-                     !is_there(cache, entry, ".bin");
-    if (own) return descriptor;
-    /* An empty one made beside an entry that became whole meanwhile would stay for ever. */
-    if (is_there(cache, entry, ".bin") && flock(descriptor, LOCK_EX | LOCK_NB) == 0) unlink(path);
+                     stat(path, &named) == 0 && locked.st_ino == named.st_ino;
+    if (own && !is_there(cache, entry, ".bin")) {
+        *left = locked.st_size;
+        return descriptor;
+    }
+    if (own) unlink(path); /* made beside an entry that became whole meanwhile */
     close(descriptor);
     errno = EWOULDBLOCK;
     return -1;
+}
+
+/* An empty .partial with the lock on it. What a writer left that was killed is not written over: others may
+ * read it, and after a power cut it may be anything. */
+static int lock_partial(const lt_cache *cache, const char *entry) {
+    char path[PATH_MAX];
+    int64_t left;
+    path_of(cache, entry, ".partial", path);
+    int descriptor = open_locked(cache, path, entry, 0, &left);
+    if (descriptor < 0 || left == 0) return descriptor;
+    unlink(path);
+    close(descriptor);
+    return open_locked(cache, path, entry, O_EXCL, &left);
 }
 
 lt_status lt_cache_begin(const lt_cache *cache, const char *entry, lt_cache_writer **out) {
