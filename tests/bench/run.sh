@@ -10,6 +10,7 @@ trap 'rm -rf "$folder"' EXIT
 "$build/tests/bench/bench_model" "$(nproc)"
 tests/mpirun_ranks 1 "$build/tests/bench/bench_checkpoint" "$folder"
 tests/mpirun_ranks 2 "$build/tests/bench/bench_reduce"
+"$build/tests/bench/bench_shuffle" "$folder"
 
 python=${VENV:-$build/venv}/bin/python
 [ -x "$python" ] || python=python3
