@@ -219,10 +219,11 @@ static lt_status wait_for_worker(lt_raw *raw, int64_t file) {
 /* Moves the cursor to the file of an item; where that lies at or behind epoch `epochs`, found is false. */
 static lt_status walk_to(lt_raw *raw, const lt_shuffle *shuffle, int64_t item, int64_t epochs, bool *found,
                          int64_t *file, int64_t *sample) {
+    *found = false;
     begin_walk(raw, shuffle, item);
     LT_CHECK(lt_raw_worker_start(raw));
     lt_raw_cursor *cursor = &raw->cursor;
-    for (*found = false; !*found && cursor->epoch < epochs;) {
+    while (!*found && cursor->epoch < epochs) {
         whereabouts where;
         *file = lt_raw_file_at(raw, shuffle, cursor->epoch, cursor->place);
         LT_CHECK(find_in_file(raw, *file, item - cursor->first, &where, sample));
