@@ -29,7 +29,7 @@ static void path_of(const lt_cache *cache, const char *entry, const char *ending
 static void to_parent(char *path) {
     char *slash = strrchr(path, '/');
     if (slash == NULL)
-        strcpy(path, ".");
+        memcpy(path, ".", 2);
     else if (slash == path)
         path[1] = '\0';
     else

@@ -264,7 +264,7 @@ static lt_status read_sample(lt_raw *raw, int64_t file, int64_t sample, int32_t 
 static lt_status raw_read_item(lt_reader *base, const lt_shuffle *shuffle, int64_t item, int32_t *tokens,
                                int64_t *epoch) {
     lt_raw *raw = (lt_raw *)base;
-    int64_t file, sample;
+    int64_t file = 0, sample = 0;
     bool found;
     pthread_mutex_lock(&raw->mutex);
     lt_status status = walk_to(raw, shuffle, item, INT64_MAX, &found, &file, &sample);
@@ -277,7 +277,7 @@ static lt_status raw_read_item(lt_reader *base, const lt_shuffle *shuffle, int64
 static lt_status raw_count(lt_reader *base, int64_t limit, int64_t *samples) {
     lt_raw *raw = (lt_raw *)base;
     const lt_shuffle natural = {.shuffle = false};
-    int64_t file, sample;
+    int64_t file = 0, sample = 0;
     bool found;
     pthread_mutex_lock(&raw->mutex);
     const lt_status status = walk_to(raw, &natural, limit - 1, 1, &found, &file, &sample);
