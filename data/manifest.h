@@ -6,6 +6,7 @@
 #include "comm/status.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -40,6 +41,12 @@ bool lt_manifest_unfinished(const char *folder);
  * frees it. */
 lt_status lt_manifest_read(const char *folder, const char *key, lt_manifest *manifest);
 void lt_manifest_free(lt_manifest *manifest);
+
+/* The whole number under `key`; -1: there is none. */
+int64_t lt_manifest_number(const json_t *object, const char *key);
+
+/* `path` = `folder`/`name`; false: too long. */
+bool lt_manifest_join(char path[PATH_MAX], const char *folder, const char *name);
 
 /* Prints what a person wants to know of a prepared folder; with `verify` rereads all shards. LT_FAILED: a
  * shard that does not hold what the manifest says. */

@@ -214,6 +214,8 @@ lt_status lt_command_prepare(int argc, char **argv) {
         lt_log_info("%s: stopped; the same command goes on from what is finished", signal_name);
     else if (status != LT_OK && grid.rank == 0)
         lt_log_error(lt_error_message());
+    /* Where MPI itself failed, others may still wait for this rank. */
+    if (status == LT_IO && lt_grid_barrier(&grid) != LT_OK) lt_grid_abort(&grid, status);
     lt_grid_close(&grid);
     return status;
 }

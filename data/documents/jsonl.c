@@ -6,6 +6,7 @@
  * last line end are nothing; what is not UTF-8, a lone surrogate, NaN, or a number beyond a double is broken
  * JSON. */
 #include "data/documents/filter.h"
+#include "data/documents/json_row.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -17,8 +18,10 @@ enum { KEYS_BYTES = 200 };
 typedef struct jsonl_documents {
     lt_documents base;
     lt_pieces pieces;
-    int64_t begin, end;    /* bytes: of the first line; a line that begins at the end is the next piece's */
-    json_t *row;           /* holds the document that was given last */
+    int64_t begin, end; /* bytes: of the first line; a line that begins at the end is the next piece's */
+    json_t *row;        /* holds the document that was given last, or */
+    char *text;         /* malloc'ed [text_capacity] */
+    size_t text_capacity;
     char keys[KEYS_BYTES]; /* of the first row without the key, for the message */
 } jsonl_documents;
 
@@ -203,6 +206,75 @@ static lt_status read_row(jsonl_documents *rows, lt_document_row *row) {
     return LT_OK;
 }
 
+/* A string of the row, with its escapes resolved in rows->text. */
+static lt_status take_string(jsonl_documents *rows, const lt_json_value *string, lt_document *document) {
+    document->text = string->begin;
+    document->bytes = string->bytes;
+    if (!string->escaped) return LT_OK;
+    if (string->bytes > rows->text_capacity) {
+        free(rows->text);
+        rows->text_capacity = 0;
+        rows->text = malloc(2 * string->bytes);
+        if (rows->text == NULL) return lt_stream_no_memory(rows->pieces.stream);
+        rows->text_capacity = 2 * string->bytes;
+    }
+    document->text = rows->text;
+    document->bytes = lt_json_unescape(string, rows->text);
+    return LT_OK;
+}
+
+/* Reads a common row without the parser; *read false: the parser is to read it. `row` is what the filter
+ * looks at; document->text is NULL where the row has null. */
+static lt_status read_common(jsonl_documents *rows, const char *line, size_t bytes, lt_document *document,
+                             lt_document_row *row, bool *read) {
+    lt_documents *documents = &rows->base;
+    lt_json_value wanted[] = {
+        {.key = documents->options.text_key}, {.key = LT_SCORE_KEY}, {.key = LT_LANGUAGE_KEY}};
+    const lt_json_value *text = &wanted[0], *score = &wanted[1], *language = &wanted[2];
+    const bool filters = lt_filter_scores(documents) || lt_filter_languages(documents);
+    *read = false;
+    *row = (lt_document_row){0};
+    if (!lt_json_row(line, bytes, wanted, filters ? 3 : 1)) return LT_OK;
+    if (text->kind != LT_JSON_STRING && text->kind != LT_JSON_NULL) return LT_OK;
+    if (filters &&
+        (score->kind == LT_JSON_STRING || score->kind == LT_JSON_OTHER || language->kind == LT_JSON_NUMBER ||
+         language->kind == LT_JSON_OTHER || (language->kind == LT_JSON_STRING && language->escaped)))
+        return LT_OK;
+    *read = true;
+    documents->seen.key = true;
+    document->text = NULL;
+    if (text->kind == LT_JSON_NULL) return LT_OK;
+    documents->seen.text = true;
+    documents->seen.score |= filters && score->kind != LT_JSON_MISSING;
+    documents->seen.language |= filters && language->kind != LT_JSON_MISSING;
+    row->scored = filters && score->kind == LT_JSON_NUMBER;
+    if (row->scored) row->score = strtod(score->begin, NULL); /* the row goes on behind it */
+    if (filters && language->kind == LT_JSON_STRING) {
+        row->language = language->begin;
+        row->language_bytes = language->bytes;
+    }
+    return take_string(rows, text, document);
+}
+
+/* Reads any row, or says what is wrong with it; document->text is NULL where it has no text. */
+static lt_status read_any(jsonl_documents *rows, const char *line, size_t bytes, lt_document *document,
+                          lt_document_row *row) {
+    lt_documents *documents = &rows->base;
+    document->text = NULL;
+    LT_CHECK(parse(rows, line, bytes));
+    const json_t *value = json_object_get(rows->row, documents->options.text_key);
+    if (value == NULL && documents->without_key++ == 0) note_keys(rows);
+    if (value == NULL) return LT_OK;
+    documents->seen.key = true;
+    documents->null += json_is_null(value);
+    if (json_is_null(value)) return LT_OK;
+    if (!json_is_string(value)) return wrong_type(rows, documents->options.text_key, value, "a string");
+    LT_CHECK(read_row(rows, row));
+    document->text = json_string_value(value);
+    document->bytes = json_string_length(value);
+    return LT_OK;
+}
+
 static lt_status jsonl_next(lt_documents *documents, lt_document *document, bool *found) {
     jsonl_documents *rows = (jsonl_documents *)documents;
     *found = false;
@@ -212,19 +284,15 @@ static lt_status jsonl_next(lt_documents *documents, lt_document *document, bool
         LT_CHECK(next_line(rows, &text, &bytes));
         if (text == NULL) return check_end(rows);
         if (is_blank(text, bytes)) continue;
-        LT_CHECK(parse(rows, text, bytes));
-        const json_t *value = json_object_get(rows->row, documents->options.text_key);
-        if (value == NULL && documents->without_key++ == 0) note_keys(rows);
-        if (value == NULL) continue;
-        documents->seen.key = true;
-        if (json_is_null(value)) {
-            documents->null++;
-            continue;
-        }
-        if (!json_is_string(value)) return wrong_type(rows, documents->options.text_key, value, "a string");
         lt_document_row row;
-        LT_CHECK(read_row(rows, &row));
-        *document = (lt_document){json_string_value(value), json_string_length(value), line_number(rows)};
+        bool read;
+        LT_CHECK(read_common(rows, text, bytes, document, &row, &read));
+        if (read)
+            documents->null += document->text == NULL;
+        else
+            LT_CHECK(read_any(rows, text, bytes, document, &row));
+        document->place = documents->lines;
+        if (document->text == NULL) continue;
         *found = lt_filter_keeps(documents, &row, document->text, document->bytes);
         if (*found) return LT_OK;
     }
@@ -233,6 +301,7 @@ static lt_status jsonl_next(lt_documents *documents, lt_document *document, bool
 static void jsonl_close(lt_documents *documents) {
     jsonl_documents *rows = (jsonl_documents *)documents;
     json_decref(rows->row);
+    free(rows->text);
     lt_stream_close(rows->pieces.stream);
     free(rows->pieces.data);
 }

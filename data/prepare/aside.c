@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,10 +33,12 @@ lt_status lt_aside_join(char path[PATH_MAX], const char *folder, const char *nam
 }
 
 lt_status lt_aside_open(lt_aside *file, const char *work, const char *folder, const char *name) {
+    static atomic_long opened; /* two folders may get files of one name at a time */
     char host[128] = "", aside[512];
     *file = (lt_aside){.descriptor = -1};
     gethostname(host, sizeof host - 1);
-    snprintf(aside, sizeof aside, "%.128s.%.128s.%ld" LT_ASIDE_ENDING, name, host, (long)getpid());
+    snprintf(aside, sizeof aside, "%.128s.%.128s.%ld.%ld" LT_ASIDE_ENDING, name, host, (long)getpid(),
+             atomic_fetch_add(&opened, 1));
     LT_CHECK(lt_aside_join(file->path, folder, name));
     LT_CHECK(lt_aside_join(file->partial, work, aside));
     file->buffer = malloc(BUFFER_BYTES);
