@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -251,4 +252,17 @@ lt_status lt_prepare_folder_end(lt_prepare_folder *folder) {
     lt_prepare_folder_close(folder);
     LT_CHECK(remove_folder(folder->work));
     return lt_aside_sync_folder(folder->path);
+}
+
+void lt_prepare_folder_undo(lt_prepare_folder *folder) {
+    char message[LT_ERROR_MESSAGE_BYTES];
+    DIR *stream = opendir(folder->work);
+    bool finished = stream == NULL;
+    const struct dirent *entry;
+    while (!finished && (entry = readdir(stream)) != NULL) finished = strncmp(entry->d_name, "spool_", 6) == 0;
+    if (stream != NULL) closedir(stream);
+    if (finished) return;
+    snprintf(message, sizeof message, "%s", lt_error_message());
+    if (lt_prepare_folder_end(folder) == LT_OK) rmdir(folder->path); /* if it is empty */
+    (void)lt_fail(LT_OK, "%s", message);
 }

@@ -76,6 +76,7 @@ static lt_status prepare(const lt_grid *grid, const lt_prepare_plan *plan, lt_pr
     lt_crew_open(&crew, grid, options->threads > 0 ? options->threads : grid->cores, options->on_terminal);
     LT_CHECK(lt_grid_share_status(grid, lt_watchdog_start(grid, stall_timeout_s), NULL));
     const lt_status status = fill_folder(&crew, plan, folder);
+    if (status == LT_BAD_INPUT && grid->rank == 0) lt_prepare_folder_undo(folder);
     lt_watchdog_stop();
     lt_crew_close(&crew);
     return status;
