@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SHORTEST_MS = 1, LONGEST_MS = 250, SHOWN_MS = 1000, LOGGED_MS = 10000 };
+enum { SHORTEST_MS = 1, LONGEST_MS = 100, SHOWN_MS = 1000, LOGGED_MS = 10000 };
 
 /* What a rank tells the others. */
 typedef struct news {
@@ -32,9 +32,11 @@ void lt_crew_open(lt_crew *crew, const lt_grid *grid, int threads, bool on_termi
     crew->threads = threads;
     crew->on_terminal = on_terminal;
     pthread_mutex_init(&crew->mutex, NULL);
+    pthread_cond_init(&crew->ended, NULL);
 }
 
 void lt_crew_close(lt_crew *crew) {
+    pthread_cond_destroy(&crew->ended);
     pthread_mutex_destroy(&crew->mutex);
 }
 
@@ -59,7 +61,9 @@ static void *work(void *argument) {
     hand *self = argument;
     const lt_status status = self->body(self->context, self->number);
     if (status != LT_OK) note_failure(self->crew, status);
-    atomic_fetch_sub(&self->crew->running, 1);
+    pthread_mutex_lock(&self->crew->mutex);
+    if (atomic_fetch_sub(&self->crew->running, 1) == 1) pthread_cond_signal(&self->crew->ended);
+    pthread_mutex_unlock(&self->crew->mutex);
     return NULL;
 }
 
@@ -111,6 +115,21 @@ static lt_status exchange(const lt_crew *crew, news *all, news *sum) {
     return LT_OK;
 }
 
+/* Sleeps until the next exchange, or until this rank's threads have just ended. */
+static void rest(lt_crew *crew, bool *ended, long wait_ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += wait_ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&crew->mutex);
+    while ((*ended || atomic_load(&crew->running) > 0) &&
+           pthread_cond_timedwait(&crew->ended, &crew->mutex, &until) == 0)
+        continue;
+    *ended = atomic_load(&crew->running) == 0;
+    pthread_mutex_unlock(&crew->mutex);
+}
+
 /* Ranks sleep equally long between two exchanges, so that none waits long for another: MPI waits busily. */
 static lt_status keep_together(lt_crew *crew) {
     news *all = malloc((size_t)crew->grid->ranks * sizeof *all), sum;
@@ -118,8 +137,9 @@ static lt_status keep_together(lt_crew *crew) {
     pace since = {.begin_ms = now_ms(), .shown_ms = now_ms()};
     lt_status status = LT_OK;
     long wait_ms = SHORTEST_MS;
+    bool ended = false;
     for (int64_t turn = 0;; turn++) {
-        nanosleep(&(struct timespec){.tv_nsec = wait_ms * 1000000}, NULL);
+        rest(crew, &ended, wait_ms);
         if (wait_ms < LONGEST_MS) wait_ms = 2 * wait_ms < LONGEST_MS ? 2 * wait_ms : LONGEST_MS;
         status = exchange(crew, all, &sum);
         if (status != LT_OK || sum.stop) atomic_store(&crew->stop, true);

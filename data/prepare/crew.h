@@ -20,6 +20,7 @@ typedef struct lt_crew {
     atomic_bool stop;
     atomic_int running;
     pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t ended;  /* the last thread has */
     lt_status status;      /* of the first thread that failed */
     char message[LT_ERROR_MESSAGE_BYTES];
 } lt_crew;

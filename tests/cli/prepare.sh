@@ -30,7 +30,7 @@ test_the_same_folder_at_any_ranks_and_threads() {
   zstd -q --rm in/in3.txt -o in/in3.txt.zst
   expect 0 prepare "${words[@]}" --threads 1
   expect_line stderr '^train: [0-9]+ tokens, [0-9]+ documents, [0-9]+ shards in out$'
-  [ -z "$(find out | grep -vE '^out(/validation)?(/(shard_[0-9]{6}\.bin|manifest\.json))?$')" ] || fail "$(find out)"
+  ! find out | grep -vE '^out(/validation)?(/(shard_[0-9]{6}\.bin|manifest\.json))?$' || fail "something else is left"
   for ranks in 1 2 3 4; do
     for threads in 1 2 3; do
       rm -rf other
@@ -57,10 +57,10 @@ test_documents_duplicates_and_splits() {
     fail "the manifest counts other duplicates"
   expect_line out/manifest.json '"without_key": 5,' '"null": 5$' "\"documents_read\": $(wc -l <all),"
 
-  expect 0 prepare --validation-fraction 0.25 --piece-bytes 5000 --overwrite
+  expect 0 prepare --validation-fraction 0.25 --piece-bytes 50000 --overwrite
   prepared documents out >train
   prepared documents out/validation >validation
-  [ -s train ] && [ -s validation ] || fail "a split is empty"
+  if [ ! -s train ] || [ ! -s validation ]; then fail "a split is empty"; fi
   [ -z "$(comm -12 <(sort -u train) <(sort -u validation))" ] || fail "a text is in both splits"
   cmp <(sort train validation) <(sort all) || fail "the splits together are not all documents"
   cmp <(grep -xFf <(sort -u train) all) train || fail "the order of the training split"
@@ -84,13 +84,13 @@ test_ids_are_the_tokenizers() {
   write_tokenizer tokenizer.json "l a" "z y"
   prepared write in
   expect 0 prepare --tokenizer tokenizer.json --piece-bytes 3000
-  prepared ids out 261 >ids
+  prepared ids out 261 >ids.txt
   prepared expected in/in.jsonl in/in2.jsonl.gz in/in3.txt |
     python3 -c 'import json, struct, sys
 for line in sys.stdin:
     text = json.loads(line).encode()
-    sys.stdout.buffer.write(struct.pack("<Q", len(text)) + text)' >strings
-  "$TEST_BUILD/tests/tools/encode" tokenizer.json <strings >answers || fail "encode"
+    sys.stdout.buffer.write(struct.pack("<Q", len(text)) + text)' >texts.bin
+  "$TEST_BUILD/tests/tools/encode" tokenizer.json <texts.bin >answers || fail "encode"
   python3 -c 'import struct, sys
 data, at = open("answers", "rb").read(), 0
 while at < len(data):
@@ -98,7 +98,7 @@ while at < len(data):
     print(*struct.unpack_from("<%di" % count, data, at + 8))
     at += 8 + 4 * count
     at += 8 + struct.unpack_from("<Q", data, at)[0]' >encoded
-  cmp ids encoded || fail "other ids than the tokenizer gives"
+  cmp ids.txt encoded || fail "other ids than the tokenizer gives"
 }
 
 test_token_width_and_a_tokenizer_without_end() {
@@ -107,8 +107,8 @@ test_token_width_and_a_tokenizer_without_end() {
   for size in 65536 65537; do
     prepared vocabulary $size $size-tokenizer.json
     expect 0 lazytrain prepare --input one.jsonl --tokenizer $size-tokenizer.json --output $size
-    prepared ids $size $((size - 1)) >ids
-    [ "$(wc -l <ids)" -eq 1 ] || fail "not one document"
+    prepared ids $size $((size - 1)) >ids.txt
+    [ "$(wc -l <ids.txt)" -eq 1 ] || fail "not one document"
     expect 0 lazytrain inspect --verify $size/shard_000000.bin
   done
   cmp -s <(head -c 8 65536/shard_000000.bin) <(head -c 8 65537/shard_000000.bin) && fail "the same format at both sizes"
@@ -185,14 +185,14 @@ test_bad_files() {
   head -c -9 in/in2.jsonl.gz >in/in2b.jsonl.gz
   for ranks in 1 2; do
     rm -rf out
-    expect 2 ranks $ranks prepare --input in --tokenizer bytes --output out --shard-tokens 3000 --piece-bytes 500
+    expect 2 ranks $ranks prepare --input in --tokenizer bytes --output out --shard-tokens 3000 --piece-bytes 5000
     expect_error "in1b.jsonl' line 150: 'text' is a number|in2b.jsonl.gz' is truncated"
     [ ! -e out/manifest.json ] || fail "a manifest of half the work"
-    expect 0 ranks $ranks prepare --input in --tokenizer bytes --output out --shard-tokens 3000 --piece-bytes 500 --on-error skip
+    expect 0 ranks $ranks prepare --input in --tokenizer bytes --output out --shard-tokens 3000 --piece-bytes 5000 --on-error skip
     expect_line out/manifest.json '"bad_files": 2' '"file": "in/in1b.jsonl"' "in1b.jsonl' line 150: 'text' is a number" \
       "in2b.jsonl.gz' is truncated"
-    prepared documents out >documents
-    prepared expected in/in.jsonl in/in2.jsonl.gz in/in3.txt | cmp - documents || fail "not the documents of the good files"
+    prepared documents out >documents.txt
+    prepared expected in/in.jsonl in/in2.jsonl.gz in/in3.txt | cmp - documents.txt || fail "not the documents of the good files"
   done
   mv out before
   expect 0 prepare --on-error skip

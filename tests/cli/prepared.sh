@@ -9,7 +9,7 @@ write_prepared() {
   write_tiny_config
   write_text 40000 | awk '{ text = text $0; if (NR % 7 == 0) { print "{\"text\": \"" text "\"}"; text = "" } }' >rows.jsonl
   expect 0 lazytrain prepare --input rows.jsonl --tokenizer bytes --output shards --shard-tokens 9000 --validation-fraction 0.2
-  [ -e shards/shard_000002.bin ] && [ -e shards/validation/shard_000000.bin ] || fail "no shards"
+  if [ ! -e shards/shard_000002.bin ] || [ ! -e shards/validation/shard_000000.bin ]; then fail "no shards"; fi
 }
 
 # The folder is its shards, in order, and the splits are two sources.

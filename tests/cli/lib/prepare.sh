@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # tests_root of lib.sh, started of lib/processes.sh
 # Sourced after lib.sh and lib/processes.sh by tests that stop `lazytrain prepare` on its way.
 
 # write_work BYTES: rows.jsonl of about so many bytes, the command ($prepare) and what comes out of it undisturbed (whole).
