@@ -65,7 +65,7 @@ ISA_FLAGS_generic :=
 KERNEL_SOURCES := $(wildcard model/cpu/kernels/*.c)
 MODEL_SOURCES  := $(filter-out model/cpu/blas_lock.c,$(wildcard model/*.c model/cpu/*.c)) $(BLAS_LOCK)
 MPI_SOURCES    := $(wildcard comm/*.c)
-OTHER_SOURCES  := $(wildcard data/*.c data/documents/*.c data/tokenizers/*.c data/prepare/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
+OTHER_SOURCES  := $(wildcard data/*.c data/*/*.c checkpoints/*.c) $(filter-out trainer/main.c,$(wildcard trainer/*.c))
 
 KERNEL_OBJECTS := $(foreach isa,$(ISAS),$(KERNEL_SOURCES:%.c=$(BUILD)/obj/%.$(isa).o))
 MODEL_OBJECTS  := $(MODEL_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
@@ -166,7 +166,7 @@ fault: ## the fault campaign: one job that is struck FAULTS=100 times and resume
 	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
 CAMPAIGN = FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
-fuzz: ## fuzzes the reading of checkpoints and documents, with clang: FUZZ_SECONDS=60
+fuzz: ## fuzzes the reading of checkpoints, documents and tokenizers, with clang: FUZZ_SECONDS=60
 	$(deps_for) build fuzz
 	$(AGAIN) run-fuzz
 

@@ -69,7 +69,9 @@ typedef struct lt_checkpoint_header {
     int64_t step, tokens;
     char
         *config; /* the resolved config as YAML; malloc'ed by lt_checkpoint_read_header(), freed by _free() */
-    char tokenizer_hash[33]; /* lt_tokenizer_hash() of the config's data.tokenizer; empty: not known */
+    char tokenizer_hash[33];        /* lt_tokenizer_hash() of the config's data.tokenizer; empty: not known */
+    char data_hash[33];             /* of the files of data.train (data/identity.h); empty: not known */
+    int64_t data_files, data_bytes; /* how many, and together */
     lt_provenance provenance;
     int sources;                                         /* of data.train */
     int64_t samples_consumed[LT_CHECKPOINT_MAX_SOURCES]; /* `/data`: by source */
@@ -80,9 +82,9 @@ void lt_checkpoint_header_free(lt_checkpoint_header *header);
 /* The structure of the checkpoints of one run. */
 typedef struct lt_layout lt_layout;
 
-/* Lays out checkpoints with the config, provenance and sources of `header` and the tensors of `registry`. It
- * forks: call it before the large memory is taken. Local: rank 0. LT_IO: no memory; LT_BAD_INPUT: a config
- * text that no attribute can hold. */
+/* Lays out checkpoints with the config, data, provenance and sources of `header` and the tensors of
+ * `registry`. It forks: call it before the large memory is taken. Local: rank 0. LT_IO: no memory;
+ * LT_BAD_INPUT: a config text that no attribute can hold. */
 lt_status lt_layout_create(const lt_checkpoint_header *header, const lt_registry *registry,
                            lt_layout **layout);
 void lt_layout_free(lt_layout *layout);

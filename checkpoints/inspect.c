@@ -12,6 +12,9 @@ static void print_header(const lt_checkpoint_header *header, FILE *out) {
     fprintf(out, "samples consumed:");
     for (int i = 0; i < header->sources; i++) fprintf(out, " %lld", (long long)header->samples_consumed[i]);
     if (header->tokenizer_hash[0]) fprintf(out, "\ntokenizer:        hash %s", header->tokenizer_hash);
+    if (header->data_hash[0])
+        fprintf(out, "\ndata:             hash %s, %lld files, %lld bytes", header->data_hash,
+                (long long)header->data_files, (long long)header->data_bytes);
     fprintf(out, "\nwritten by:       lazytrain %s, commit %s\n", p->version, p->commit);
     fprintf(out, "instruction set:  %s\n", p->instruction_set);
     fprintf(out, "BLAS kernel:      %s\n", p->blas_kernel);

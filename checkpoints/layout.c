@@ -60,6 +60,11 @@ static void put_header(build *b, const lt_checkpoint_header *header) {
     put_integer(b, "tokens", header->tokens);
     put_string(b, "config", header->config ? header->config : "");
     if (header->tokenizer_hash[0]) put_string(b, "tokenizer_hash", header->tokenizer_hash);
+    if (header->data_hash[0]) {
+        put_string(b, "data_hash", header->data_hash);
+        put_integer(b, "data_files", header->data_files);
+        put_integer(b, "data_bytes", header->data_bytes);
+    }
     put_string(b, "version", p->version);
     put_string(b, "commit", p->commit);
     put_string(b, "instruction_set", p->instruction_set);

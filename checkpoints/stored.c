@@ -45,13 +45,15 @@ static bool is_text(const char *text, size_t size) {
 
 static bool is_header(const lt_checkpoint_header *header) {
     const lt_provenance *p = &header->provenance;
-    bool right = header->format_version >= 1 && header->format_version <= LT_CHECKPOINT_FORMAT &&
-                 header->step >= 0 && header->tokens >= 0 && p->ranks >= 0 && p->threads >= 0 &&
-                 header->sources >= 0 && header->sources <= LT_CHECKPOINT_MAX_SOURCES &&
-                 is_text(p->version, sizeof p->version) && is_text(p->commit, sizeof p->commit) &&
-                 is_text(p->instruction_set, sizeof p->instruction_set) &&
-                 is_text(p->blas_kernel, sizeof p->blas_kernel) && is_text(p->mpi, sizeof p->mpi) &&
-                 is_text(p->hosts, sizeof p->hosts);
+    bool right =
+        header->format_version >= 1 && header->format_version <= LT_CHECKPOINT_FORMAT && header->step >= 0 &&
+        header->tokens >= 0 && p->ranks >= 0 && p->threads >= 0 && header->sources >= 0 &&
+        header->sources <= LT_CHECKPOINT_MAX_SOURCES && header->data_files >= 0 && header->data_bytes >= 0 &&
+        is_text(header->tokenizer_hash, sizeof header->tokenizer_hash) &&
+        is_text(header->data_hash, sizeof header->data_hash) && is_text(p->version, sizeof p->version) &&
+        is_text(p->commit, sizeof p->commit) && is_text(p->instruction_set, sizeof p->instruction_set) &&
+        is_text(p->blas_kernel, sizeof p->blas_kernel) && is_text(p->mpi, sizeof p->mpi) &&
+        is_text(p->hosts, sizeof p->hosts);
     for (int i = 0; right && i < header->sources; i++) right = header->samples_consumed[i] >= 0;
     return right;
 }

@@ -179,6 +179,9 @@ static lt_status walk_header(const walk *w, bool *newer) {
     LT_CHECK(get_integer(w, "ranks", false, &p->ranks));
     LT_CHECK(get_integer(w, "threads", false, &p->threads));
     LT_CHECK(get_text(w, "tokenizer_hash", header.tokenizer_hash, sizeof header.tokenizer_hash));
+    LT_CHECK(get_text(w, "data_hash", header.data_hash, sizeof header.data_hash));
+    LT_CHECK(get_integer(w, "data_files", false, &header.data_files));
+    LT_CHECK(get_integer(w, "data_bytes", false, &header.data_bytes));
     LT_CHECK(get_text(w, "version", p->version, sizeof p->version));
     LT_CHECK(get_text(w, "commit", p->commit, sizeof p->commit));
     LT_CHECK(get_text(w, "instruction_set", p->instruction_set, sizeof p->instruction_set));

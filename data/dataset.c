@@ -23,11 +23,12 @@ static lt_status check_options(const lt_dataset_options *options) {
 }
 
 /* The one kind that all files are of. */
-static lt_status recognise_all(lt_files *files, const lt_reader_kind **kind) {
-    LT_CHECK(lt_format_recognise(files, 0, kind));
+static lt_status recognise_all(const lt_dataset_options *options, lt_files *files,
+                               const lt_reader_kind **kind) {
+    LT_CHECK(lt_format_recognise(options, files, 0, kind));
     for (int64_t i = 1; i < lt_files_count(files); i++) {
         const lt_reader_kind *other;
-        LT_CHECK(lt_format_recognise(files, i, &other));
+        LT_CHECK(lt_format_recognise(options, files, i, &other));
         if (other == *kind) continue;
         return lt_fail(LT_BAD_INPUT,
                        "%s: '%s' is %s and '%s' is %s; expected files of one kind, so name those with a glob",
@@ -47,7 +48,7 @@ lt_status lt_dataset_open(const lt_dataset_options *options, lt_dataset **out) {
     dataset->sequence_length = options->sequence_length;
     LT_CHECK_DONE(status, lt_source_expand(options->patterns, options->pattern_count, options->key, &source));
     LT_CHECK_DONE(status, lt_files_open(&source, options->key, &dataset->files));
-    LT_CHECK_DONE(status, recognise_all(dataset->files, &dataset->kind));
+    LT_CHECK_DONE(status, recognise_all(options, dataset->files, &dataset->kind));
     LT_CHECK_DONE(status, dataset->kind->open(options, dataset->files, &dataset->reader));
     *out = dataset;
     return LT_OK;
@@ -70,6 +71,14 @@ int64_t lt_dataset_samples(const lt_dataset *dataset) {
 
 int64_t lt_dataset_tokens(const lt_dataset *dataset) {
     return dataset->reader->tokens;
+}
+
+int64_t lt_dataset_unread(const lt_dataset *dataset) {
+    return dataset->reader->unread;
+}
+
+const lt_files *lt_dataset_table(const lt_dataset *dataset) {
+    return dataset->files;
 }
 
 int64_t lt_dataset_files(const lt_dataset *dataset) {

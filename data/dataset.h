@@ -3,8 +3,10 @@
  * the vocabulary.
  *
  *   data/shard.c   `.bin` token shards, both versions (contracts.md, "Token shards")
- *   data/text.c    plain text as bytes: all files form one stream, in natural order, id 256 after each;
- *                  sample k is tokens [kT, kT+T] of that stream
+ *   data/raw/raw.c any file of documents (data/documents.h) under any tokenizer: tokenised in the background
+ * into a cache that processes share; file by file, the end-of-text token behind each document; sample k of a
+ * file is tokens [kT, kT+T] of its tokens data/text.c    plain text as bytes: all files form one stream, in
+ * natural order, id 256 after each; sample k is tokens [kT, kT+T] of that stream
  *
  * Local: nothing here knows other ranks. Reading is thread-safe.
  */
@@ -12,17 +14,33 @@
 #define LT_DATA_DATASET_H
 
 #include "comm/status.h"
+#include "data/documents.h"
 #include "data/tokenizer.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
+/* What raw files need: those of records, and text under another tokenizer than `bytes`. The strings are
+ * needed for the call alone. */
+typedef struct lt_raw_options {
+    const lt_tokenizer *tokenizer; /* outlives the dataset */
+    lt_documents_options documents;
+    int32_t document_token;
+    bool document_token_first; /* before each document, else behind it */
+    const char *cache_folder;
+    int64_t cache_bytes;
+    int64_t piece_tokens; /* 0: LT_PIECE_TOKENS; other values give another order */
+} lt_raw_options;
+
+enum { LT_PIECE_TOKENS = 1 << 23 };
+
 typedef struct lt_dataset_options {
     const char *const *patterns; /* globs, folders or files; natural order of names over all of them */
     int pattern_count;
-    const char *key;       /* the config key they came from, for messages: "data.train" */
-    const char *tokenizer; /* NULL (shards only) or "bytes" */
+    const char *key;           /* the config key they came from, for messages: "data.train" */
+    const char *tokenizer;     /* NULL (shards only) or "bytes" */
+    const lt_raw_options *raw; /* NULL: raw files are refused */
     int64_t sequence_length;
     int64_t vocabulary;
 } lt_dataset_options;
@@ -37,6 +55,8 @@ void lt_dataset_close(lt_dataset *dataset);
 /* Both are -1 where only reading tells (raw files that are tokenised on the way). */
 int64_t lt_dataset_samples(const lt_dataset *dataset);
 int64_t lt_dataset_tokens(const lt_dataset *dataset);
+int64_t
+lt_dataset_unread(const lt_dataset *dataset); /* tokens in no sample, at ends of shards; 0: not known */
 int64_t lt_dataset_files(const lt_dataset *dataset);
 int64_t lt_dataset_sequence_length(const lt_dataset *dataset); /* T */
 

@@ -21,6 +21,7 @@ typedef struct entry {
     int64_t bytes;
     dev_t device;
     ino_t inode;
+    struct timespec modified;
     int slot; /* that holds its descriptor, or NO_SLOT */
     unsigned char head[LT_FILES_HEAD];
 } entry;
@@ -172,6 +173,7 @@ static lt_status look_at(lt_files *files, int64_t file) {
     found->bytes = attributes.st_size;
     found->device = attributes.st_dev;
     found->inode = attributes.st_ino;
+    found->modified = attributes.st_mtim;
     release(files, descriptor, slot_index);
     return status;
 }
@@ -238,11 +240,36 @@ const unsigned char *lt_files_head(const lt_files *files, int64_t file) {
     return files->entries[file].head;
 }
 
+void lt_files_identity(const lt_files *files, int64_t file, dev_t *device, ino_t *inode) {
+    *device = files->entries[file].device;
+    *inode = files->entries[file].inode;
+}
+
 /* Whether the name still leads to the file of the start: one that was deleted or replaced can be read for a
  * while where it is open, but neither on a host that opens it now nor after a restart. */
 static bool still_there(const char *path, const entry *found) {
     struct stat now;
     return stat(path, &now) == 0 && now.st_ino == found->inode && now.st_dev == found->device;
+}
+
+struct timespec lt_files_modified(const lt_files *files, int64_t file) {
+    return files->entries[file].modified;
+}
+
+lt_status lt_files_check_unchanged(const lt_files *files, int64_t file) {
+    const entry *found = &files->entries[file];
+    const char *path = files->source.path[file];
+    struct stat now;
+    if (stat(path, &now) != 0)
+        return lt_fail(LT_IO, "%s: cannot look at '%s' again: %s; it could be read at the start", files->key,
+                       path, strerror(errno));
+    if (now.st_size == found->bytes && now.st_mtim.tv_sec == found->modified.tv_sec &&
+        now.st_mtim.tv_nsec == found->modified.tv_nsec)
+        return LT_OK;
+    return lt_fail(LT_IO,
+                   "%s: '%s' changed in mid-run: it has %" PRId64 " bytes and had %" PRId64
+                   " at the start, or was written to; put the file back and start again",
+                   files->key, path, (int64_t)now.st_size, found->bytes);
 }
 
 lt_status lt_files_read(lt_files *files, int64_t file, int64_t offset, void *buffer, size_t count) {

@@ -8,6 +8,8 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
 
 enum { LT_FILES_OPEN = 64, LT_FILES_HEAD = 16 };
 
@@ -25,7 +27,15 @@ int64_t lt_files_count(const lt_files *files);
 const char *lt_files_key(const lt_files *files);
 const char *lt_files_path(const lt_files *files, int64_t file);
 int64_t lt_files_bytes(const lt_files *files, int64_t file);
+struct timespec lt_files_modified(const lt_files *files, int64_t file);
 const unsigned char *lt_files_head(const lt_files *files, int64_t file);
+
+/* Sets what the system knows the file by, whatever it is called. */
+void lt_files_identity(const lt_files *files, int64_t file, dev_t *device, ino_t *inode);
+
+/* Whether the file still has the size and the time of last change that it had when it was opened. LT_IO names
+ * it otherwise. */
+lt_status lt_files_check_unchanged(const lt_files *files, int64_t file);
 
 /* Reads exactly `count` bytes at `offset`. Thread-safe. LT_IO names the file: it vanished, shrank, or the
  * read failed. */

@@ -17,12 +17,12 @@ static const struct ending {
     {".md", &lt_text_reader, NULL},
     {".c", &lt_text_reader, NULL},
     {".h", &lt_text_reader, NULL},
-    {".parquet", NULL, "a Parquet file"},
-    {".jsonl", NULL, "a JSON Lines file"},
-    {".ndjson", NULL, "a JSON Lines file"},
-    {".json", NULL, "a JSON file"},
-    {".gz", NULL, "a gzip-compressed file"},
-    {".zst", NULL, "a Zstandard-compressed file"},
+    {".parquet", &lt_raw_reader, NULL},
+    {".jsonl", &lt_raw_reader, NULL},
+    {".ndjson", &lt_raw_reader, NULL},
+    {".json", &lt_raw_reader, NULL},
+    {".gz", &lt_raw_reader, NULL},
+    {".zst", &lt_raw_reader, NULL},
     {".bz2", NULL, "a bzip2-compressed file"},
     {".xz", NULL, "an xz-compressed file"},
     {".zip", NULL, "a zip archive"},
@@ -54,7 +54,16 @@ static lt_status looks_like_text(lt_files *files, int64_t file, bool *text) {
     return LT_OK;
 }
 
-lt_status lt_format_recognise(lt_files *files, int64_t file, const lt_reader_kind **kind) {
+/* Text is read in place as bytes, unless another tokenizer or a separator makes documents of it. */
+static const lt_reader_kind *reader_of_text(const lt_dataset_options *options) {
+    const bool bytes =
+        options == NULL || options->raw == NULL ||
+        (strcmp(options->tokenizer, "bytes") == 0 && options->raw->documents.separator == NULL);
+    return bytes ? &lt_text_reader : &lt_raw_reader;
+}
+
+lt_status lt_format_recognise(const lt_dataset_options *options, lt_files *files, int64_t file,
+                              const lt_reader_kind **kind) {
     const char *path = lt_files_path(files, file), *key = lt_files_key(files);
     if (lt_shard_magic(lt_files_head(files, file))) {
         *kind = &lt_shard_reader;
@@ -62,16 +71,16 @@ lt_status lt_format_recognise(lt_files *files, int64_t file, const lt_reader_kin
     }
     const struct ending *ending = find_ending(path);
     if (ending != NULL) {
-        *kind = ending->kind;
+        *kind = ending->kind == &lt_text_reader ? reader_of_text(options) : ending->kind;
         if (*kind != NULL) return LT_OK;
         return lt_fail(LT_BAD_INPUT,
                        "%s: '%s' is %s by its name, a format that this version does not read; expected .bin "
-                       "token shards or plain text",
+                       "token shards, .parquet, .jsonl or plain text",
                        key, path, ending->name);
     }
     bool text;
     LT_CHECK(looks_like_text(files, file, &text));
-    *kind = &lt_text_reader;
+    *kind = reader_of_text(options);
     if (text) return LT_OK;
     return lt_fail(
         LT_BAD_INPUT,

@@ -211,7 +211,7 @@ lt_status lt_shard_inspect(const char *path, const lt_shard_inspection *inspecti
     if (block == NULL) return lt_fail(LT_IO, "inspect: no memory for %d bytes", BLOCK_BYTES);
     LT_CHECK_DONE(status, lt_source_single(path, "inspect", &source));
     LT_CHECK_DONE(status, lt_files_open(&source, "inspect", &files));
-    LT_CHECK_DONE(status, lt_format_recognise(files, 0, &kind));
+    LT_CHECK_DONE(status, lt_format_recognise(NULL, files, 0, &kind));
     fprintf(out, "file:         %s\n", path);
     LT_CHECK_DONE(status, kind == &lt_shard_reader ? inspect_shard(files, block, inspection, out)
                                                    : inspect_text(files, block, out));

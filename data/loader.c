@@ -12,14 +12,16 @@
 typedef struct slot {
     int64_t step, micro_batch_index;
     int32_t *inputs, *targets, *document_starts;
+    int64_t documents[LT_MIXTURE_SOURCES], epochs[LT_MIXTURE_SOURCES];
 } slot;
 
 struct lt_loader {
     lt_loader_options options;
     int64_t slot_count; /* queue_depth and the one that the caller works on */
     slot *slots;
-    int32_t *memory; /* of all slots */
-    int32_t *row;    /* [T + 1], the thread's own */
+    int32_t *memory;                    /* of all slots */
+    int32_t *row;                       /* [T + 1], the thread's own */
+    int64_t epochs[LT_MIXTURE_SOURCES]; /* of the last item of each source, the thread's own */
 
     pthread_t thread;
     atomic_bool stop; /* changed under the mutex, also read between rows */
@@ -88,15 +90,14 @@ static lt_status check_options(const lt_loader_options *o) {
     return LT_OK;
 }
 
-static lt_status check_dataset(const lt_loader_options *o) {
-    int64_t length = lt_dataset_sequence_length(o->dataset), samples = lt_dataset_samples(o->dataset);
-    if (length != o->sequence_length)
-        return lt_fail(LT_BAD_INPUT, "loader: sequence length %" PRId64 ", expected the dataset's %" PRId64,
-                       o->sequence_length, length);
-    if (o->order.samples < 1 || o->order.samples > samples)
-        return lt_fail(LT_BAD_INPUT,
-                       "loader: an order of %" PRId64 " samples, expected 1 to the dataset's %" PRId64,
-                       o->order.samples, samples);
+static lt_status check_datasets(const lt_loader_options *o) {
+    for (int i = 0; i < o->mixture->sources; i++) {
+        const int64_t length = lt_dataset_sequence_length(o->mixture->dataset[i]);
+        if (length != o->sequence_length)
+            return lt_fail(LT_BAD_INPUT,
+                           "loader: sequence length %" PRId64 ", expected the dataset's %" PRId64,
+                           o->sequence_length, length);
+    }
     return LT_OK;
 }
 
@@ -110,10 +111,14 @@ int64_t lt_loader_bytes(const lt_loader_options *options) {
 /* ---- the thread
  * ------------------------------------------------------------------------------------------------- */
 
-static lt_status read_row(lt_loader *loader, int64_t item, int64_t row, const slot *into) {
+static lt_status read_row(lt_loader *loader, int64_t item, int64_t row, slot *into) {
     const lt_loader_options *o = &loader->options;
-    LT_CHECK(lt_dataset_read(o->dataset, lt_order_sample(&o->order, item, NULL), loader->row));
+    int source;
+    int64_t epoch;
+    LT_CHECK(lt_mixture_read(o->mixture, item, loader->row, &source, &epoch));
+    loader->epochs[source] = epoch;
     int64_t length = o->sequence_length, at = row * length;
+    for (int64_t t = 0; t < length; t++) into->documents[source] += loader->row[t] == o->document_token;
     memcpy(into->inputs + at, loader->row, (size_t)length * sizeof(int32_t));
     memcpy(into->targets + at, loader->row + 1, (size_t)length * sizeof(int32_t));
     if (o->document_mask)
@@ -142,6 +147,8 @@ static void hand_over(lt_loader *loader) {
 /* Fills the ring to the end of the last step; `*stopped` if it was told to stop before. */
 static lt_status read_all(lt_loader *loader, bool *stopped) {
     const lt_loader_options *o = &loader->options;
+    for (int i = 0; i < o->mixture->sources; i++)
+        LT_CHECK(lt_mixture_epoch(o->mixture, i, o->first_item, loader->row, &loader->epochs[i]));
     for (int64_t step = o->first_step; step <= o->last_step; step++) {
         for (int64_t i = 0; i < o->micro_batches; i++) {
             slot *into = wait_for_slot(loader);
@@ -149,6 +156,7 @@ static lt_status read_all(lt_loader *loader, bool *stopped) {
             if (*stopped) return LT_OK;
             into->step = step;
             into->micro_batch_index = o->first_micro_batch + i;
+            memset(into->documents, 0, sizeof into->documents);
             int64_t first = o->first_item + (step - o->first_step) * o->global_batch +
                             into->micro_batch_index * o->micro_batch;
             for (int64_t row = 0; row < o->micro_batch; row++) {
@@ -156,6 +164,7 @@ static lt_status read_all(lt_loader *loader, bool *stopped) {
                 if (*stopped) return LT_OK;
                 LT_CHECK(read_row(loader, first + row, row, into));
             }
+            memcpy(into->epochs, loader->epochs, sizeof into->epochs);
             hand_over(loader);
         }
     }
@@ -167,6 +176,10 @@ static void *run(void *argument) {
     bool stopped = false;
     lt_status status = read_all(loader, &stopped);
     pthread_mutex_lock(&loader->mutex);
+    if (status == LT_STOPPED && loader->stop) { /* in a wait that lt_loader_stop() ended */
+        status = LT_OK;
+        stopped = true;
+    }
     loader->status = status;
     if (status != LT_OK) {
         strncpy(loader->message, lt_error_message(), sizeof loader->message - 1);
@@ -231,7 +244,7 @@ static int start_thread(lt_loader *loader) {
 lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
     *out = NULL;
     LT_CHECK(check_options(options));
-    LT_CHECK(check_dataset(options));
+    LT_CHECK(check_datasets(options));
     int64_t batch, elements;
     lt_loader *loader =
         count_elements(options, &batch, &elements) ? make_loader(options, batch, elements) : NULL;
@@ -249,13 +262,33 @@ lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
     return LT_OK;
 }
 
+/* The caller is done with the micro-batch that it has. */
+static void release_taken(lt_loader *loader) {
+    if (loader->released == loader->taken) return;
+    loader->released = loader->taken;
+    pthread_cond_broadcast(&loader->changed);
+}
+
+bool lt_loader_wait(lt_loader *loader, int milliseconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += milliseconds % 1000 * 1000000L;
+    until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&loader->mutex);
+    release_taken(loader);
+    int error = 0;
+    while (loader->filled == loader->taken && !loader->finished && error == 0)
+        error = pthread_cond_timedwait(&loader->changed, &loader->mutex, &until);
+    const bool ready = loader->filled > loader->taken || loader->finished;
+    pthread_mutex_unlock(&loader->mutex);
+    return ready;
+}
+
 lt_status lt_loader_next(lt_loader *loader, lt_batch *batch) {
     double start_ms = now_ms();
     pthread_mutex_lock(&loader->mutex);
-    if (loader->released != loader->taken) {
-        loader->released = loader->taken;
-        pthread_cond_broadcast(&loader->changed);
-    }
+    release_taken(loader);
     while (loader->filled == loader->taken && !loader->finished)
         pthread_cond_wait(&loader->changed, &loader->mutex);
     bool available = loader->filled > loader->taken;
@@ -269,6 +302,8 @@ lt_status lt_loader_next(lt_loader *loader, lt_batch *batch) {
         .inputs = next->inputs,
         .targets = next->targets,
         .document_starts = next->document_starts,
+        .documents = next->documents,
+        .epochs = next->epochs,
         .wait_ms = now_ms() - start_ms,
     };
     return LT_OK;
@@ -280,7 +315,9 @@ void lt_loader_stop(lt_loader *loader) {
     loader->stop = true;
     pthread_cond_broadcast(&loader->changed);
     pthread_mutex_unlock(&loader->mutex);
+    lt_mixture_stop(loader->options.mixture, true);
     pthread_join(loader->thread, NULL);
+    lt_mixture_stop(loader->options.mixture, false);
     pthread_cond_destroy(&loader->changed);
     pthread_mutex_destroy(&loader->mutex);
     free_loader(loader);

@@ -11,6 +11,7 @@
 typedef struct lt_reader {
     int64_t samples; /* at least 1; -1: not known, and the kind has read_item and count */
     int64_t tokens;  /* -1: not known */
+    int64_t unread;  /* tokens that are in no sample: too few for one at the end of a shard or stream */
 } lt_reader;
 
 typedef struct lt_reader_kind {
@@ -34,11 +35,15 @@ typedef struct lt_reader_kind {
     void (*stop)(lt_reader *reader, bool stop);
 } lt_reader_kind;
 
-extern const lt_reader_kind lt_shard_reader, lt_text_reader;
+extern const lt_reader_kind lt_shard_reader, lt_text_reader, lt_raw_reader;
+
+/* The files of a dataset. */
+const lt_files *lt_dataset_table(const lt_dataset *dataset);
 
 /* The kind of a file: by its first bytes if they are a shard's, else by the ending of its name; a name that
  * says nothing is text if its first bytes can be. LT_BAD_INPUT: a format that this version does not read. */
-lt_status lt_format_recognise(lt_files *files, int64_t file, const lt_reader_kind **kind);
+lt_status lt_format_recognise(const lt_dataset_options *options, lt_files *files, int64_t file,
+                              const lt_reader_kind **kind);
 
 /* The 256 int32 of a shard's header, and what a good one says. */
 enum { LT_SHARD_HEADER_BYTES = 1024 };
@@ -69,5 +74,11 @@ lt_status lt_shard_print_documents(lt_files *files, const lt_shard_header *heade
 
 /* Checks magic, version and token count against the file's size. LT_BAD_INPUT says found and expected. */
 lt_status lt_shard_check(const lt_files *files, int64_t file, lt_shard_header *header);
+
+/* Spreads `count` packed tokens to int32 in place. They lie at the end of the array, so that what is written
+ * in ascending order never reaches what is still to be read. Returns the index of the first id outside the
+ * vocabulary and the id, or -1. */
+int64_t lt_shard_unpack(const unsigned char *packed, int token_bytes, int64_t count, int64_t vocabulary,
+                        int32_t *tokens, uint32_t *bad);
 
 #endif

@@ -128,6 +128,7 @@ static lt_status count_samples(shard_reader *reader) {
         reader->shards[i] = (shard){reader->base.samples, header.token_bytes};
         reader->base.samples += samples; /* counts of int32 tokens: 2^32 full shards before this overflows */
         reader->base.tokens += header.tokens;
+        reader->base.unread += header.tokens - (samples == 0 ? 0 : samples * reader->sequence_length + 1);
         if (samples == 0 && without++ == 0) first_without = i;
         if (header.tokens > longest_tokens) longest = i, longest_tokens = header.tokens;
     }
@@ -180,11 +181,8 @@ static int64_t find_shard(const shard_reader *reader, int64_t index) {
     return low;
 }
 
-/* Spreads `count` packed tokens to int32 in place. They lie at the end of the array, so that what is written
- * in ascending order never reaches what is still to be read. Returns the index of the first id outside the
- * vocabulary and the id, or -1. */
-static int64_t unpack(const unsigned char *packed, int token_bytes, int64_t count, int64_t vocabulary,
-                      int32_t *tokens, uint32_t *bad) {
+int64_t lt_shard_unpack(const unsigned char *packed, int token_bytes, int64_t count, int64_t vocabulary,
+                        int32_t *tokens, uint32_t *bad) {
     for (int64_t i = 0; i < count; i++) {
         uint32_t id = token_bytes == 2 ? packed[2 * i] | (uint32_t)packed[2 * i + 1] << 8
                                        : little_endian_32(packed + 4 * i);
@@ -208,7 +206,7 @@ static lt_status shard_read(const lt_reader *base, int64_t index, int32_t *token
     LT_CHECK(lt_files_read(reader->files, file, offset, packed, (size_t)count * (size_t)token_bytes));
 
     uint32_t id;
-    int64_t bad = unpack(packed, token_bytes, count, reader->vocabulary, tokens, &id);
+    int64_t bad = lt_shard_unpack(packed, token_bytes, count, reader->vocabulary, tokens, &id);
     if (bad < 0) return LT_OK;
     return lt_fail(LT_FAILED,
                    "%s: '%s' at byte %" PRId64 ": token id %" PRIu32 ", expected less than %" PRId64

@@ -24,11 +24,6 @@ static lt_status check_tokenizer(const lt_dataset_options *options, const lt_fil
             "%s: '%s' is text and no tokenizer is given; set `data.tokenizer: bytes` to train on its "
             "bytes, or give .bin token shards",
             options->key, path);
-    if (strcmp(options->tokenizer, "bytes") != 0)
-        return lt_fail(LT_BAD_INPUT,
-                       "%s: '%s' is text, which this version reads with `data.tokenizer: bytes` only; found "
-                       "data.tokenizer '%s'",
-                       options->key, path, options->tokenizer);
     if (options->vocabulary < LT_BYTES_VOCABULARY)
         return lt_fail(LT_BAD_INPUT,
                        "model.vocab_size is %" PRId64 ", expected at least %d for `data.tokenizer: bytes`",
@@ -49,6 +44,7 @@ static lt_status count_samples(text_reader *reader) {
     reader->first[count] = tokens;
     reader->base.tokens = tokens;
     reader->base.samples = (tokens - 1) / reader->sequence_length;
+    reader->base.unread = (tokens - 1) % reader->sequence_length;
     if (tokens == count)
         return lt_fail(LT_BAD_INPUT, "%s: '%s'%s empty; expected text", key, path,
                        count == 1 ? " is" : " and all other files are");

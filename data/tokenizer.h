@@ -14,6 +14,9 @@
  * ill-formed sequence becomes one U+FFFD, as Unicode (3.9, "U+FFFD Substitution of Maximal Subparts") and
  * Python's errors="replace" have it, and is counted.
  *
+ * Memory of a document of 100 MB, beside the text and its ids: BPE none to speak of, or the normalized text;
+ * one word of 100 MB 4.4 GB. SentencePiece: data/tokenizers/sentencepiece.c.
+ *
  * Local: nothing here knows other ranks.
  */
 #ifndef LT_DATA_TOKENIZER_H

@@ -7,9 +7,11 @@ set -eu
 mpicc=${MPICC:-mpicc}
 pkg_config=${PKG_CONFIG:-pkg-config}
 venv=${VENV:-build/venv}
-pyarrow=26.0.1 # the newest one that a Python has wheels for, where there is none of this
+# Of the reference tokenizers and pyarrow; the newest one that a Python has wheels for, where there is none of these.
+pyarrow=26.0.1
+sentencepiece=0.2.0 tokenizers=0.20.3
 missing=()
-with_pyarrow=no
+with_pyarrow=no with_tokenizers=no
 
 have() { command -v "$1" >/dev/null 2>&1; }
 need() { # package, then a command that succeeds where it is there
@@ -53,7 +55,7 @@ for set; do
       need zstd have zstd
       need iproute2 any_file /usr/sbin/ip /sbin/ip /usr/bin/ip /bin/ip
       need python3-h5py /usr/bin/python3 -c 'import h5py'
-      with_pyarrow=yes ;;
+      with_pyarrow=yes with_tokenizers=yes ;;
     slurm)
       need munge have munged
       need slurmctld have slurmctld
@@ -91,25 +93,30 @@ apt_install() { # package...
 }
 
 # A file keeps which version was asked for; an environment without it is somebody's own, and taken as it is.
-have_pyarrow() {
-  "$venv/bin/python" -c 'import pyarrow' 2>/dev/null && [ "$(cat "$venv/pyarrow" 2>/dev/null || echo "$pyarrow")" = "$pyarrow" ]
+have_wheel() { # package, version
+  "$venv/bin/python" -c "import $1" 2>/dev/null && [ "$(cat "$venv/$1" 2>/dev/null || echo "$2")" = "$2" ]
 }
-pip_install() {
-  echo "deps: missing: Arrow; pip install pyarrow==$pyarrow, into $venv"
+pip_install() { # package, version
+  echo "deps: missing: pip install $1==$2, into $venv"
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv || return
     python3 -m venv "$venv" || return
   fi
   local pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 --no-deps --only-binary :all:)
-  "${pip[@]}" "pyarrow==$pyarrow" 2>"$venv/pip.log" || "${pip[@]}" pyarrow 2>"$venv/pip.log" || {
+  "${pip[@]}" "$1==$2" 2>"$venv/pip.log" || "${pip[@]}" "$1" 2>"$venv/pip.log" || {
     tail -n 1 "$venv/pip.log" >&2
     return 1
   }
-  echo "$pyarrow" >"$venv/pyarrow"
+  echo "$2" >"$venv/$1"
   echo "deps: installed"
+}
+wheel() { # package, version, what is not without it
+  have_wheel "$1" "$2" || pip_install "$1" "$2" || echo "deps: no $1: $3; DEPS=skip asks no more" >&2
 }
 
 [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
-if [ $with_pyarrow = yes ] && ! have_pyarrow; then
-  pip_install || echo "deps: no pyarrow: no Parquet files are read in this build, all else is; DEPS=skip asks no more" >&2
+[ $with_pyarrow = no ] || wheel pyarrow "$pyarrow" "no Parquet files are read in this build, all else is"
+if [ $with_tokenizers = yes ]; then
+  wheel sentencepiece "$sentencepiece" "its models are compared with golden ids, not with the package"
+  wheel tokenizers "$tokenizers" "its files are compared with golden ids, not with the package"
 fi

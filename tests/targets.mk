@@ -57,11 +57,11 @@ TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c))
 build-faults: build-program $(FAULT_TOOLS)
 build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
 
-# Fuzz targets: clang's libFuzzer over the reading of checkpoints and documents, built apart with the sanitizers.
+# Fuzz targets: clang's libFuzzer over the reading of checkpoints, documents and tokenizers, built apart with the sanitizers.
 FUZZ_CC      ?= clang
 FUZZ_SOURCES := $(addprefix checkpoints/,child.c fletcher32.c inspect.c lookup3.c read.c stored.c system.c walk.c) \
                 comm/status.c comm/interrupt.c model/registry.c
-FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,fuzz_answer fuzz_file fuzz_documents fuzz_parquet)
+FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,fuzz_answer fuzz_file fuzz_documents fuzz_parquet fuzz_tokenizer)
 FUZZ_FLAGS   := -std=gnu11 -I. $(WARNINGS) -Wno-sign-conversion -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,undefined \
                 -fno-sanitize-recover=undefined
 
@@ -79,6 +79,12 @@ FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/
 $(BUILD)/fuzz/fuzz_documents $(BUILD)/fuzz/fuzz_parquet: $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h data/*/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=address $(HDF5_CFLAGS) -o $@ $< $(FUZZ_DOCUMENTS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) -pthread -ldl
+
+FUZZ_TOKENIZER := $(filter-out %/inspect.c,$(wildcard data/tokenizers/*.c)) data/plugin.c comm/status.c
+
+$(BUILD)/fuzz/fuzz_tokenizer: tests/fuzz/fuzz_tokenizer.c tests/fuzz/fuzz.h tests/unit/tokenizer_fixture.h $(FUZZ_TOKENIZER) $(wildcard data/*.h data/*/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=address $(HDF5_CFLAGS) -o $@ $< $(FUZZ_TOKENIZER) $(DATA_LIBS) -pthread
 
 .PHONY: run-fuzz
 run-fuzz: build-program $(FUZZ_TARGETS)

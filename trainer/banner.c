@@ -26,25 +26,76 @@ static void describe_model(const lt_run *run) {
         lt_log_info("attention  softmax%s", run->config.data.document_mask ? ", documents apart" : "");
 }
 
-static void describe_work(const lt_run *run) {
+/* "1234 tokens in 2 files, 51 samples of 24, 9 tokens at ends never read", as far as it is known. */
+static void describe_dataset(const lt_run *run, const lt_dataset *dataset, char *text, size_t size) {
+    const long long files = lt_dataset_files(dataset), unread = lt_dataset_unread(dataset);
+    const char *plural = files == 1 ? "" : "s";
+    if (lt_dataset_samples(dataset) < 0) {
+        snprintf(text, size, "%lld file%s, tokens and samples are counted on the way", files, plural);
+        return;
+    }
+    const int used = snprintf(text, size, "%lld tokens in %lld file%s, %lld samples of %lld",
+                              (long long)lt_dataset_tokens(dataset), files, plural,
+                              (long long)lt_dataset_samples(dataset), (long long)run->config.data.seq_len);
+    if (unread > 0) snprintf(text + used, size - (size_t)used, ", %lld tokens at ends never read", unread);
+}
+
+/* How long the epochs of source `source` are. */
+static void describe_epoch(const lt_run *run, int source, char *text, size_t size) {
+    const lt_mixture *mixture = &run->mixture;
+    const int64_t samples = lt_dataset_samples(mixture->dataset[source]);
+    double share = 1;
+    if (mixture->sources > 1) share = mixture->count[source] / (double)LT_MIXTURE_PERIOD;
+    text[0] = '\0';
+    if (samples > 0)
+        snprintf(text, size, ", an epoch %.1f steps",
+                 (double)samples / share / (double)run->config.train.global_batch);
+}
+
+static void describe_data(const lt_run *run) {
     const lt_config *config = &run->config;
-    lt_log_info("data       %lld tokens in %lld file%s, %lld samples of %lld; a step takes %lld sequences "
-                "(%lld tokens), "
-                "an epoch %.1f steps",
-                (long long)lt_dataset_tokens(run->dataset), (long long)lt_dataset_files(run->dataset),
-                lt_dataset_files(run->dataset) == 1 ? "" : "s", (long long)lt_dataset_samples(run->dataset),
-                (long long)config->data.seq_len, (long long)config->train.global_batch,
-                (long long)(config->train.global_batch * config->data.seq_len),
-                (double)lt_dataset_samples(run->dataset) / (double)config->train.global_batch);
+    const lt_mixture *mixture = &run->mixture;
+    const long long batch = config->train.global_batch, tokens = batch * config->data.seq_len;
+    char found[256], epoch[64];
+    if (mixture->sources == 1) {
+        describe_dataset(run, mixture->dataset[0], found, sizeof found);
+        describe_epoch(run, 0, epoch, sizeof epoch);
+        lt_log_info("data       %s; a step takes %lld sequences (%lld tokens)%s", found, batch, tokens,
+                    epoch);
+        return;
+    }
+    lt_log_info("data       %d sources; a step takes %lld sequences (%lld tokens)", mixture->sources, batch,
+                tokens);
+    for (int i = 0; i < mixture->sources; i++) {
+        describe_dataset(run, mixture->dataset[i], found, sizeof found);
+        describe_epoch(run, i, epoch, sizeof epoch);
+        lt_log_info("source %-3d %s: weight %g, %d of %d samples%s; %s", i + 1,
+                    config->data.train.item[i].path, config->data.train.item[i].weight, mixture->count[i],
+                    LT_MIXTURE_PERIOD, epoch, found);
+    }
+}
+
+static void describe_validation(const lt_run *run) {
+    const lt_config *config = &run->config;
     const int64_t evaluated = config->train.eval_batches * config->train.global_batch;
     for (int i = 0; i < run->validation_sets; i++) {
         const int64_t samples = lt_dataset_samples(run->validation[i].dataset);
-        lt_log_info("validation %s%s%lld samples, the first %lld of them every %lld steps",
-                    run->validation[i].name == NULL ? "" : run->validation[i].name,
-                    run->validation[i].name == NULL ? "" : ": ", (long long)samples,
-                    (long long)(samples < evaluated ? samples : evaluated),
-                    (long long)config->train.eval_every);
+        const char *name = run->validation[i].name == NULL ? "" : run->validation[i].name;
+        const char *colon = run->validation[i].name == NULL ? "" : ": ";
+        if (samples < 0)
+            lt_log_info("validation %s%sup to %lld samples every %lld steps", name, colon,
+                        (long long)evaluated, (long long)config->train.eval_every);
+        else
+            lt_log_info("validation %s%s%lld samples, the first %lld of them every %lld steps", name, colon,
+                        (long long)samples, (long long)(samples < evaluated ? samples : evaluated),
+                        (long long)config->train.eval_every);
     }
+}
+
+static void describe_work(const lt_run *run) {
+    const lt_config *config = &run->config;
+    describe_data(run);
+    describe_validation(run);
     lt_log_info("steps      %lld of micro-batches of %lld: %lld a step in %lld lanes, %lld a rank",
                 (long long)config->train.steps, (long long)config->train.micro_batch,
                 (long long)run->micro_batches, (long long)config->parallel.lanes,

@@ -7,6 +7,7 @@
 #define LT_TRAINER_CONFIG_H
 
 #include "comm/status.h"
+#include "data/identity.h"
 #include "data/tokenizer.h"
 #include "model/shape.h"
 
@@ -20,7 +21,7 @@ enum { LT_MAX_SOURCES = 64, LT_CONFIG_MAX_KEYS = 96 };
 typedef struct lt_config_source {
     char *path;    /* glob, folder or file */
     char *name;    /* of a validation set in a map; else NULL */
-    double weight; /* of a mixture; 0 where the list gives none */
+    double weight; /* of a source of a mixture: above 0 in all entries, or 0 in all */
 } lt_config_source;
 
 typedef struct lt_config_sources {
@@ -39,7 +40,7 @@ typedef struct lt_config {
             double bias_init_std, tau_init;
         } attention;
     } model;
-    struct {
+    struct lt_config_data {
         lt_config_sources train, validation;
         int64_t seq_len;
         bool shuffle;
@@ -90,6 +91,7 @@ typedef struct lt_config {
         bool tensorboard;
     } log;
     bool set[LT_CONFIG_MAX_KEYS]; /* by table row: the file or an override gave the key a value */
+    lt_data_identity identity;    /* of data.train's files, once they are open */
     char tokenizer_hash[33];      /* of what data.tokenizer names; empty: none, or not opened */
 } lt_config;
 
@@ -135,10 +137,11 @@ char *lt_config_print(const lt_config *config);
 
 /* Whether `resumed` may continue a run made with `saved`, whose checkpoint is of step `saved_step`: every key
  * that differs is free, or in `allowed` (KEYs of --allow; a prefix such as "optimizer" allows its keys). At
- * step 0 schedule.* is free too. Tokenizers are the same by their hashes, or by their names where one is not
- * known. LT_BAD_INPUT names the first key that may not change, both values and what
- * to do, or a KEY of `allowed` that does not exist. Free changes that change bits are collected in `note`
- * [size] for one line, such as "train.micro_batch 2 (was 1), parallel.lanes 4 (was 8)"; empty: none. */
+ * step 0 schedule.* is free too. Tokenizers are the same by their hashes, and data by its files and weights,
+ * or both by their names where one is not known. LT_BAD_INPUT names the first key that may not change, both
+ * values and what to do, or a KEY of `allowed` that does not exist. Free changes that change bits are
+ * collected in `note` [size] for one line, such as "train.micro_batch 2 (was 1), parallel.lanes 4 (was 8)";
+ * empty: none. */
 lt_status lt_config_check_resume(const lt_config *saved, int64_t saved_step, const lt_config *resumed,
                                  const char *const *allowed, int allowed_count, char *note, size_t size);
 

@@ -140,23 +140,13 @@ static lt_status resolve_folders(lt_config_reading *reading) {
         free(config->log.dir);
         config->log.dir = strdup(config->checkpoint.dir);
     }
-    char *cache = beside(config->checkpoint.dir);
-    if (cache == NULL || config->log.dir == NULL) {
-        free(cache);
-        return lt_fail(LT_IO, "out of memory while reading the config");
-    }
     if (unset(reading, "data.cache_dir")) {
         free(config->data.cache_dir);
-        config->data.cache_dir = cache;
-        return LT_OK;
+        config->data.cache_dir = beside(config->checkpoint.dir);
     }
-    bool own = strcmp(config->data.cache_dir, cache) != 0;
-    free(cache);
-    if (!own) return LT_OK;
-    char found[LT_CLIPPED_SIZE];
-    return lt_value_to_come(lt_config_find("data.cache_dir"), lt_clip(config->data.cache_dir, found),
-                            "the default by leaving it out",
-                            &reading->places[lt_config_row(lt_config_find("data.cache_dir"))]);
+    if (config->data.cache_dir == NULL || config->log.dir == NULL)
+        return lt_fail(LT_IO, "out of memory while reading the config");
+    return LT_OK;
 }
 
 /* ---- schedule

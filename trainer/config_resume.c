@@ -1,5 +1,6 @@
 #include "trainer/config_value.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +30,31 @@ static bool is_tokenizer(const lt_config_key *key) {
     return strcmp(key->path, "data.tokenizer") == 0;
 }
 
-/* A tokenizer is what it holds, wherever it lies. */
+static bool is_training_data(const lt_config_key *key) {
+    return strcmp(key->path, "data.train") == 0;
+}
+
+static bool knows_files(const lt_config *a, const lt_config *b) {
+    return a->identity.hash[0] != '\0' && b->identity.hash[0] != '\0';
+}
+
+/* Of the same files, which one source or as many have on both sides. */
+static bool same_weights(const lt_config_sources *a, const lt_config_sources *b) {
+    const bool mixture = a->item[0].weight > 0;
+    if (mixture != (b->item[0].weight > 0)) return false;
+    if (!mixture) return true;
+    for (int i = 0; i < a->count && i < b->count; i++)
+        if (a->item[i].weight != b->item[i].weight) return false;
+    return a->count == b->count;
+}
+
+/* A tokenizer is what it holds and data is its files, wherever they lie. */
 static bool same_value(const lt_config_key *key, const lt_config *a, const lt_config *b) {
     if (is_tokenizer(key) && a->tokenizer_hash[0] != '\0' && b->tokenizer_hash[0] != '\0')
         return strcmp(a->tokenizer_hash, b->tokenizer_hash) == 0;
+    if (is_training_data(key) && knows_files(a, b))
+        return strcmp(a->identity.hash, b->identity.hash) == 0 &&
+               same_weights(&a->data.train, &b->data.train);
     return lt_value_equal(key, a, b);
 }
 
@@ -63,6 +85,19 @@ static bool is_free(const lt_config_key *key, const lt_config *saved, int64_t sa
            strcmp(saved->schedule.kind, resumed->schedule.kind) != 0;
 }
 
+/* Samples are numbered over all files, so that one more changes the place of every other. */
+static lt_status fail_other_files(const lt_config *saved, const lt_config *resumed, const char *before,
+                                  const char *now) {
+    const lt_data_identity *a = &saved->identity, *b = &resumed->identity;
+    return lt_fail(LT_BAD_INPUT,
+                   "data.train: found %s of %" PRId64 " files and %" PRId64
+                   " bytes, but the checkpoint was trained with %s of %" PRId64 " files and %" PRId64
+                   " bytes%s; put those files back, or add --allow data.train to go on with the new ones, in "
+                   "an order in which samples of this epoch may come again or not at all",
+                   now, b->files, b->bytes, before, a->files, a->bytes,
+                   a->files == b->files && a->bytes == b->bytes ? " by other names or in another order" : "");
+}
+
 static void add_note(const lt_config_key *key, const char *before, const char *now, char *note, size_t size) {
     size_t used = strlen(note);
     if (used + 1 >= size) return;
@@ -91,6 +126,9 @@ lt_status lt_config_check_resume(const lt_config *saved, int64_t saved_step, con
         bool let = false;
         for (int i = 0; i < allowed_count; i++) let = let || covers(allowed[i], key->path);
         if (let) continue;
+        if (is_training_data(key) && knows_files(saved, resumed) &&
+            strcmp(saved->identity.hash, resumed->identity.hash) != 0)
+            return fail_other_files(saved, resumed, before, now);
         return lt_fail(
             LT_BAD_INPUT,
             "%s: found %s, but the checkpoint was trained with %s; set it back, or add --allow %s to go "

@@ -1,5 +1,6 @@
 #include "trainer/config_sources.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { MAX_SET_NAME = 64 };
@@ -53,26 +54,54 @@ static const char *key_text(const yaml_node_t *node) {
     return text ? (const char *)node->data.scalar.value : NULL;
 }
 
-/* Adds `{path: P}`; a weight needs mixtures. */
+static lt_status add_weight(source_reader *reader, const yaml_node_t *node) {
+    const char *path = reader->key->path;
+    lt_config_place place = place_of(reader, node);
+    double *weight = &reader->sources->item[reader->sources->count - 1].weight;
+    if (reader->key->word != NULL)
+        return lt_config_fail(
+            &place, path,
+            "found a weight, but only data.train is a mixture; a map of names makes several "
+            "sets that are measured apart");
+    if (node->type != YAML_SCALAR_NODE)
+        return lt_config_fail(&place, path, "found a list or map as a weight, expected a number above 0");
+    lt_scalar scalar = lt_node_scalar(node);
+    if (lt_scalar_number(&scalar, weight) && *weight > 0 && isfinite(*weight)) return LT_OK;
+    char found[LT_CLIPPED_SIZE];
+    return lt_config_fail(&place, path, "found the weight %s, expected a number above 0",
+                          lt_clip(scalar.text, found));
+}
+
+/* Adds `{path: P}` or `{path: P, weight: W}`. */
 static lt_status add_weighted(source_reader *reader, const yaml_node_t *node) {
-    const yaml_node_t *path = NULL;
+    const yaml_node_t *path = NULL, *weight = NULL;
     lt_config_place place = place_of(reader, node);
     for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top;
          pair++) {
         const char *name = key_text(yaml_document_get_node(reader->document, pair->key));
-        if (name != NULL && strcmp(name, "weight") == 0) {
-            return lt_config_fail(
-                &place, reader->key->path,
-                "a weight needs mixtures of sources, which this version does not have; leave it out");
+        const bool is_weight = name != NULL && strcmp(name, "weight") == 0;
+        const yaml_node_t **value = is_weight ? &weight : &path;
+        if ((!is_weight && (name == NULL || strcmp(name, "path") != 0)) || *value != NULL) {
+            return lt_config_fail(&place, reader->key->path,
+                                  "found %s, expected {path: P, weight: W}, {path: P} or a path",
+                                  *value != NULL ? "a map with more keys" : "a map with another key");
         }
-        if (name == NULL || strcmp(name, "path") != 0 || path != NULL) {
-            return lt_config_fail(&place, reader->key->path, "found %s, expected {path: P} or a path",
-                                  path != NULL ? "a map with more keys" : "a map with another key");
-        }
-        path = yaml_document_get_node(reader->document, pair->value);
+        *value = yaml_document_get_node(reader->document, pair->value);
     }
-    if (path == NULL) return lt_config_fail(&place, reader->key->path, "found an empty map, expected a path");
-    return add_path(reader, path, NULL);
+    if (path == NULL)
+        return lt_config_fail(&place, reader->key->path, "found a map without a path, expected {path: P}");
+    LT_CHECK(add_path(reader, path, NULL));
+    return weight != NULL ? add_weight(reader, weight) : LT_OK;
+}
+
+/* Without weights the entries are one stream; with them each is a source. */
+static lt_status check_weights(const source_reader *reader) {
+    int weights = 0;
+    for (int i = 0; i < reader->sources->count; i++) weights += reader->sources->item[i].weight > 0;
+    if (weights == 0 || weights == reader->sources->count) return LT_OK;
+    return lt_config_fail(&reader->place, reader->key->path,
+                          "found %d entries with a weight and %d without; give every one a weight, or none",
+                          weights, reader->sources->count - weights);
 }
 
 /* Adds a path, or a list of them. */
@@ -87,7 +116,7 @@ static lt_status add_list(source_reader *reader, const yaml_node_t *node, const 
             LT_CHECK(add_path(reader, child, name));
         }
     }
-    if (first < end || (name == NULL && reader->key->word != NULL)) return LT_OK;
+    if (first < end || (name == NULL && reader->key->word != NULL)) return check_weights(reader);
     return lt_config_fail(&reader->place, reader->key->path,
                           "found an empty list, expected at least one path");
 }

@@ -120,6 +120,10 @@ static bool parse_bytes(const char *text, int64_t *value, bool *fits) {
     return false;
 }
 
+bool lt_scalar_number(const lt_scalar *scalar, double *value) {
+    return scalar->plain && parse_number(scalar->text, value);
+}
+
 static bool looks_like_another_type(const lt_scalar *scalar) {
     double number;
     bool boolean;
@@ -246,7 +250,7 @@ static lt_status set_integer(const lt_config_key *key, const lt_scalar *scalar, 
 static lt_status set_number(const lt_config_key *key, int index, const lt_scalar *scalar,
                             const lt_config_place *place, lt_config *config) {
     double value = 0;
-    if (!scalar->plain || !parse_number(scalar->text, &value)) return wrong_value(key, scalar, place, false);
+    if (!lt_scalar_number(scalar, &value)) return wrong_value(key, scalar, place, false);
     bool inside = isfinite(value) && value >= key->minimum && value <= key->maximum;
     if (key->open_minimum && value == key->minimum) inside = false;
     if (key->open_maximum && value == key->maximum) inside = false;

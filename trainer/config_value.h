@@ -46,6 +46,9 @@ lt_status lt_value_set(const lt_config_key *key, const lt_scalar *scalar, const 
 lt_status lt_value_set_pair(const lt_config_key *key, int index, const lt_scalar *scalar,
                             const lt_config_place *place, lt_config *config);
 
+/* The decimal number that a plain scalar is; false for anything else. */
+bool lt_scalar_number(const lt_scalar *scalar, double *value);
+
 /* A path or other text that is not empty, malloc'ed into `text`. `expected` completes the message. */
 lt_status lt_scalar_string(const lt_scalar *scalar, const char *key, const char *expected,
                            const lt_config_place *place, char **text);

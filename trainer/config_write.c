@@ -54,7 +54,8 @@ static void write_text(const char *text, FILE *out) {
     fputc('"', out);
 }
 
-/* [a, b], or {name: [a], other: [b, c]} if the sources have names. */
+/* [a, b]; [{path: a, weight: 1.0}, ...] with weights; or {name: [a], other: [b, c]} if the sources have
+ * names. */
 static void write_sources(const lt_config_sources *sources, FILE *out) {
     bool named = sources->count > 0 && sources->item[0].name != NULL;
     fputs(named ? "{" : "[", out);
@@ -66,7 +67,13 @@ static void write_sources(const lt_config_sources *sources, FILE *out) {
             write_text(item->name, out);
             fputs(": [", out);
         }
+        if (item->weight > 0) fputs("{path: ", out);
         write_text(item->path, out);
+        if (item->weight > 0) {
+            fputs(", weight: ", out);
+            write_number(item->weight, out);
+            fputc('}', out);
+        }
     }
     fputs(named ? "]}" : "]", out);
 }

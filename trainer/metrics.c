@@ -72,7 +72,8 @@ static void add(lt_metrics *metrics, const char *text) {
 }
 
 static void add_key(lt_metrics *metrics, const char *key) {
-    add(metrics, metrics->used > 1 ? ",\"" : "\"");
+    const bool first = metrics->used > 0 && metrics->line[metrics->used - 1] == '{';
+    add(metrics, first ? "\"" : ",\"");
     add(metrics, key);
     add(metrics, "\":");
 }
@@ -159,6 +160,28 @@ lt_status lt_metrics_sync(lt_metrics *metrics) {
     return lt_fail(LT_IO, "%s: fsync failed: %s", metrics->path, strerror(errno));
 }
 
+/* The same flat keys whether there is one source or several. */
+static void add_sources(lt_metrics *metrics, const lt_metrics_source *sources, int count) {
+    if (count == 0) return;
+    int64_t epoch = sources[0].epoch, documents = 0;
+    for (int i = 0; i < count; i++) {
+        if (sources[i].epoch < epoch) epoch = sources[i].epoch;
+        documents += sources[i].documents;
+    }
+    add_integer(metrics, "epoch", epoch);
+    if (sources[0].documents >= 0) add_integer(metrics, "documents", documents);
+    if (count == 1) return;
+    add_key(metrics, "sources");
+    for (int i = 0; i < count; i++) {
+        add(metrics, i == 0 ? "[{" : ",{");
+        add_integer(metrics, "epoch", sources[i].epoch);
+        add_integer(metrics, "tokens", sources[i].tokens);
+        if (sources[i].documents >= 0) add_integer(metrics, "documents", sources[i].documents);
+        add(metrics, "}");
+    }
+    add(metrics, "]");
+}
+
 lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *values) {
     begin_line(metrics);
     add_integer(metrics, "step", values->step);
@@ -174,6 +197,7 @@ lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *valu
     add_integer(metrics, "slowest_rank", values->slowest_rank);
     add_number(metrics, "slowest_excess_ms", values->slowest_excess_ms);
     add_number(metrics, "flops_utilisation", values->flops_utilisation);
+    add_sources(metrics, values->sources, values->source_count);
     const lt_metrics_diagnostics *diagnostics = values->diagnostics;
     if (diagnostics != NULL) {
         add_number(metrics, "sparsity", diagnostics->sparsity);

@@ -19,6 +19,13 @@ typedef struct lt_metrics_diagnostics {
     const double *layer_sparsity, *layer_sink, *layer_mass, *layer_tau;
 } lt_metrics_diagnostics;
 
+/* Where one source of data.train stands after the step. */
+typedef struct lt_metrics_source {
+    int64_t epoch;     /* from 0: of the last sample taken from it */
+    int64_t tokens;    /* taken from it so far */
+    int64_t documents; /* document tokens among the inputs of this step's global batch; -1: there is none */
+} lt_metrics_source;
+
 typedef struct lt_metrics_step {
     int64_t step, tokens;
     double loss, learning_rate, gradient_norm;
@@ -27,6 +34,9 @@ typedef struct lt_metrics_step {
     int64_t slowest_rank;
     double slowest_excess_ms; /* a step over the median rank */
     double flops_utilisation;
+    int source_count;
+    const lt_metrics_source *sources;          /* one: its epoch and documents; several: the least epoch, all
+                                                  documents,          and an array */
     const lt_metrics_diagnostics *diagnostics; /* NULL on other steps */
 } lt_metrics_step;
 

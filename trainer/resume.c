@@ -16,6 +16,7 @@ static lt_status load_config(lt_run *run, const char *kept) {
                             kept, &run->tokenizer, &config));
     lt_config_free(&run->config);
     run->config = config;
+    run->config.identity = run->identity;
     return LT_OK;
 }
 
@@ -64,10 +65,25 @@ static void warn_of_other_bits(const lt_run *run, const lt_provenance *saved, co
         lt_log_warning("changed since %s, which changes bits: %s", run->resumed_from, changed);
 }
 
+/* Sources are told apart by their place in data.train. */
+static void take_sources(lt_run *run, const lt_checkpoint_header *header) {
+    const int before = header->sources, now = run->mixture.sources;
+    for (int i = 0; i < now; i++) run->consumed[i] = i < before ? header->samples_consumed[i] : 0;
+    if (before > 0 && before < now)
+        lt_log_info("data.train has %d sources, %s %d: the first %d go on where they were, the others begin",
+                    now, run->resumed_from, before, before);
+    if (before > now)
+        lt_log_info("data.train has %d sources, %s %d: these go on where the first of those were", now,
+                    run->resumed_from, before);
+}
+
 /* Settles config and counters of a run that goes on from the checkpoint of this header. */
 static lt_status adopt_header(lt_run *run, const lt_checkpoint_header *header) {
     lt_config saved;
     LT_CHECK(lt_config_parse(header->config, run->resumed_from, &saved));
+    memcpy(saved.identity.hash, header->data_hash, sizeof saved.identity.hash);
+    saved.identity.files = header->data_files;
+    saved.identity.bytes = header->data_bytes;
     memcpy(saved.tokenizer_hash, header->tokenizer_hash, sizeof saved.tokenizer_hash);
     lt_status status = load_config(run, header->step > 0 ? header->config : NULL);
     if (status == LT_OK) {
@@ -79,7 +95,7 @@ static lt_status adopt_header(lt_run *run, const lt_checkpoint_header *header) {
     lt_config_free(&saved);
     run->step = header->step;
     run->tokens = header->tokens;
-    for (int source = 0; source < header->sources; source++) run->samples += header->samples_consumed[source];
+    if (status == LT_OK) take_sources(run, header);
     return status;
 }
 

@@ -28,7 +28,7 @@ typedef struct lt_run {
     lt_train_arguments arguments;
     lt_config config;
     char *config_text;       /* resolved YAML, as checkpoints keep it */
-    lt_tokenizer *tokenizer; /* of data.tokenizer; rank 0; NULL: none */
+    lt_tokenizer *tokenizer; /* of data.tokenizer; NULL: none */
     lt_provenance provenance;
     lt_layout *layout; /* of checkpoints; rank 0; else NULL */
 
@@ -37,7 +37,8 @@ typedef struct lt_run {
     lt_model_options model_options;
     lt_model *model;
 
-    lt_dataset *dataset;
+    lt_mixture mixture; /* of data.train: its datasets are this run's */
+    lt_data_identity identity;
     lt_loader *loader;
     int validation_sets;
     lt_validation_set validation[LT_MAX_SOURCES];
@@ -45,16 +46,17 @@ typedef struct lt_run {
     int64_t micro_batches;                       /* M, of the global batch */
     int64_t own_lanes, own_batches, first_batch; /* of this rank: lanes, micro-batches, number of the first */
 
-    char resumed_from[PATH_MAX];  /* checkpoint; empty: a fresh run */
-    int64_t first_step;           /* the first one that this run computes */
-    int64_t step;                 /* updates done */
-    int64_t samples, tokens;      /* consumed by them */
-    bool folder_locked;           /* rank 0 */
-    size_t made_log, made_folder; /* of log.dir, checkpoint.dir: for lt_folder_unmake(); rank 0 */
-    bool opened;                  /* lt_run_open() succeeded */
-    bool owes_validation;         /* of `step`: the run before was stopped in it */
-    bool error_shared;            /* the last error is known to all ranks */
-    lt_metrics *metrics;          /* rank 0; else NULL */
+    char resumed_from[PATH_MAX];          /* checkpoint; empty: a fresh run */
+    int64_t first_step;                   /* the first one that this run computes */
+    int64_t step;                         /* updates done */
+    int64_t samples, tokens;              /* consumed by them */
+    int64_t consumed[LT_MIXTURE_SOURCES]; /* samples of each source when the run went on */
+    bool folder_locked;                   /* rank 0 */
+    size_t made_log, made_folder;         /* of log.dir, checkpoint.dir: for lt_folder_unmake(); rank 0 */
+    bool opened;                          /* lt_run_open() succeeded */
+    bool owes_validation;                 /* of `step`: the run before was stopped in it */
+    bool error_shared;                    /* the last error is known to all ranks */
+    lt_metrics *metrics;                  /* rank 0; else NULL */
 
     int64_t checkpoint_bytes; /* about, of a file */
     size_t snapshot_bytes;

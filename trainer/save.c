@@ -16,8 +16,12 @@ void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
                                      .tokens = run->tokens,
                                      .config = run->config_text,
                                      .provenance = run->provenance,
-                                     .sources = 1,
-                                     .samples_consumed = {run->samples}};
+                                     .data_files = run->identity.files,
+                                     .data_bytes = run->identity.bytes,
+                                     .sources = run->mixture.sources};
+    for (int i = 0; i < header->sources; i++)
+        header->samples_consumed[i] = lt_mixture_consumed(&run->mixture, i, run->samples);
+    memcpy(header->data_hash, run->identity.hash, sizeof header->data_hash);
     memcpy(header->tokenizer_hash, run->config.tokenizer_hash, sizeof header->tokenizer_hash);
 }
 

@@ -43,16 +43,47 @@ static lt_status share_config(lt_run *run) {
     return lt_run_share(run, lt_config_parse(run->config_text, "resolved config", &run->config));
 }
 
+/* Rank 0 opened the tokenizer with the config; the others do, and must find the same. `hash` is rank 0's. */
+static lt_status open_tokenizer(lt_run *run, const char *hash) {
+    const char *name = run->config.data.tokenizer;
+    if (name == NULL || run->tokenizer != NULL) return LT_OK;
+    LT_CHECK(lt_tokenizer_open(name, "data.tokenizer", &run->tokenizer));
+    if (strcmp(hash, lt_tokenizer_hash(run->tokenizer)) == 0) return LT_OK;
+    return lt_fail(
+        LT_BAD_INPUT,
+        "data.tokenizer: '%s' is another file on rank %d (hash %s) than on rank 0 (hash %s); give all "
+        "hosts the same",
+        name, run->grid.rank, lt_tokenizer_hash(run->tokenizer), hash);
+}
+
+static lt_status share_tokenizer(lt_run *run) {
+    char hash[sizeof run->config.tokenizer_hash];
+    memcpy(hash, run->config.tokenizer_hash, sizeof hash);
+    LT_CHECK(lt_grid_broadcast(&run->grid, hash, sizeof hash, 0));
+    return lt_run_share(run, open_tokenizer(run, hash));
+}
+
 /* ---- data ---- */
 
 static lt_status open_sources(const lt_run *run, const lt_config_sources *sources, int first, int count,
                               const char *key, lt_dataset **dataset) {
     const char *patterns[LT_MAX_SOURCES];
     for (int i = 0; i < count; i++) patterns[i] = sources->item[first + i].path;
+    const struct lt_config_data *data = &run->config.data;
+    const lt_document_filter filter = {data->filter.min_int_score, data->filter.language,
+                                       data->filter.min_chars, data->filter.max_chars};
+    const lt_raw_options raw = {
+        .tokenizer = run->tokenizer,
+        .documents = {.text_key = data->text_key, .separator = data->separator, .filter = &filter},
+        .document_token = (int32_t)data->document_token,
+        .document_token_first = strcmp(data->document_token_position, "first") == 0,
+        .cache_folder = data->cache_dir,
+        .cache_bytes = data->cache_bytes};
     return lt_dataset_open(&(lt_dataset_options){.patterns = patterns,
                                                  .pattern_count = count,
                                                  .key = key,
                                                  .tokenizer = run->config.data.tokenizer,
+                                                 .raw = run->tokenizer == NULL ? NULL : &raw,
                                                  .sequence_length = run->config.data.seq_len,
                                                  .vocabulary = run->config.model.vocab_size},
                            dataset);
@@ -62,9 +93,26 @@ static bool same_name(const char *a, const char *b) {
     return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0);
 }
 
-static lt_status open_data(lt_run *run) {
-    const lt_config_sources *train = &run->config.data.train, *validation = &run->config.data.validation;
-    LT_CHECK(open_sources(run, train, 0, train->count, "data.train", &run->dataset));
+_Static_assert((int)LT_MAX_SOURCES <= LT_MIXTURE_SOURCES &&
+                   (int)LT_MIXTURE_SOURCES <= LT_CHECKPOINT_MAX_SOURCES,
+               "every source of a config fits a mixture and a checkpoint");
+
+/* Entries with weights are sources; without, all are one. */
+static lt_status open_training(lt_run *run) {
+    const lt_config_sources *train = &run->config.data.train;
+    const bool weighted = train->item[0].weight > 0;
+    const int sources = weighted ? train->count : 1;
+    double weights[LT_MAX_SOURCES];
+    for (int i = 0; i < train->count; i++) weights[i] = train->item[i].weight;
+    LT_CHECK(lt_mixture_plan(&run->mixture, weights, sources, "data.train"));
+    for (int i = 0; i < sources; i++)
+        LT_CHECK(
+            open_sources(run, train, i, weighted ? 1 : train->count, "data.train", &run->mixture.dataset[i]));
+    return lt_data_identify(run->mixture.dataset, sources, &run->identity);
+}
+
+static lt_status open_validation(lt_run *run) {
+    const lt_config_sources *validation = &run->config.data.validation;
     for (int first = 0, count; first < validation->count; first += count) {
         lt_validation_set *set = &run->validation[run->validation_sets];
         const char *name = validation->item[first].name;
@@ -75,8 +123,32 @@ static lt_status open_data(lt_run *run) {
             return lt_fail(LT_IO, "no memory for the name of a validation set");
         LT_CHECK(open_sources(run, validation, first, count, "data.validation", &set->dataset));
         run->validation_sets++;
+        for (int i = 0; i < run->mixture.sources; i++)
+            LT_CHECK(lt_data_check_apart(run->mixture.dataset[i], set->dataset));
     }
     return LT_OK;
+}
+
+static lt_status open_data(lt_run *run) {
+    LT_CHECK(open_training(run));
+    return open_validation(run);
+}
+
+/* Each rank finds its own samples by their numbers, which must mean the same to all. */
+static lt_status compare_data(lt_run *run) {
+    const lt_data_identity *own = &run->identity;
+    lt_data_identity first = *own;
+    LT_CHECK(lt_grid_broadcast(&run->grid, &first, sizeof first, 0));
+    lt_status status = LT_OK;
+    if (strcmp(own->hash, first.hash) != 0)
+        status =
+            lt_fail(LT_BAD_INPUT,
+                    "data.train: rank %d on %s finds %lld files of %lld bytes, rank 0 %lld files of %lld "
+                    "bytes%s; every host needs the same files under these paths",
+                    run->grid.rank, run->grid.host, (long long)own->files, (long long)own->bytes,
+                    (long long)first.files, (long long)first.bytes,
+                    own->files == first.files && own->bytes == first.bytes ? " by other names" : "");
+    return lt_run_share(run, status);
 }
 
 /* ---- device and memory ---- */
@@ -90,11 +162,12 @@ static lt_status open_device(lt_run *run) {
 /* What rank 0 found out, to all. */
 static lt_status share_position(lt_run *run) {
     LT_CHECK(lt_grid_broadcast(&run->grid, run->resumed_from, sizeof run->resumed_from, 0));
-    int64_t position[3] = {run->step, run->samples, run->tokens};
+    int64_t position[2] = {run->step, run->tokens};
     LT_CHECK(lt_grid_broadcast(&run->grid, position, sizeof position, 0));
+    LT_CHECK(lt_grid_broadcast(&run->grid, run->consumed, sizeof run->consumed, 0));
     run->step = position[0];
-    run->samples = position[1];
-    run->tokens = position[2];
+    run->tokens = position[1];
+    run->samples = lt_mixture_resume(&run->mixture, run->consumed);
     run->first_step = run->step + 1;
     return LT_OK;
 }
@@ -120,11 +193,9 @@ static lt_status fill_model(lt_run *run) {
 static lt_status start_loader(lt_run *run) {
     const lt_config *config = &run->config;
     enum { QUEUE_DEPTH = 4 };
+    run->mixture.shuffle = (lt_shuffle){config->data.shuffle, (uint64_t)config->data.seed};
     return lt_loader_start(
-        &(lt_loader_options){.dataset = run->dataset,
-                             .order = {.samples = lt_dataset_samples(run->dataset),
-                                       .seed = (uint64_t)config->data.seed,
-                                       .shuffle = config->data.shuffle},
+        &(lt_loader_options){.mixture = &run->mixture,
                              .sequence_length = config->data.seq_len,
                              .global_batch = config->train.global_batch,
                              .micro_batch = config->train.micro_batch,
@@ -157,12 +228,14 @@ lt_status lt_run_open(lt_run *run) {
     lt_watchdog_tick("reading the config", 0);
     LT_CHECK(lt_run_share(run, first ? lt_run_read_config(run) : LT_OK));
     LT_CHECK(share_config(run));
+    LT_CHECK(share_tokenizer(run));
     lt_watchdog_stop();
     LT_CHECK(lt_watchdog_start(&run->grid, run->config.train.stall_timeout_s));
     lt_watchdog_tick("opening data", 0);
     const lt_status divided = lt_run_divide_work(run); /* lanes may still follow a checkpoint */
     LT_CHECK(lt_run_share(run, first && !lt_run_may_resume(run) ? divided : LT_OK));
     LT_CHECK(lt_run_share(run, open_data(run)));
+    LT_CHECK(compare_data(run));
     LT_CHECK(lt_run_share(run, open_device(run)));
     lt_run_fill_model_options(run);
     LT_CHECK(lt_run_share(run, lt_run_check_memory(run)));
@@ -190,7 +263,7 @@ void lt_run_close(lt_run *run) {
     lt_metrics_close(run->metrics);
     lt_model_destroy(run->model);
     if (run->device != NULL) run->device->ops->destroy(run->device);
-    lt_dataset_close(run->dataset);
+    for (int i = 0; i < run->mixture.sources; i++) lt_dataset_close(run->mixture.dataset[i]);
     for (int i = 0; i < run->validation_sets; i++) {
         lt_dataset_close(run->validation[i].dataset);
         free(run->validation[i].name);

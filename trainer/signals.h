@@ -11,7 +11,7 @@ typedef enum lt_request {
     LT_REQUEST_PATIENCE, /* nothing, but this rank's thread still writes a checkpoint */
     LT_REQUEST_SAVE,     /* SIGUSR2: save after this step and go on */
     LT_REQUEST_STOP, /* SIGUSR1, SIGTERM, SIGINT, the wall-clock limit: drop the step, save, leave with 75 */
-    LT_REQUEST_SAVE_AND_FAIL, /* an I/O error on some rank: drop the step, save, leave with 74 */
+    LT_REQUEST_SAVE_AND_FAIL, /* an I/O error or bad data on some rank: drop the step, save, leave */
     LT_REQUEST_FAIL,          /* an error that will repeat: leave with 1 */
 } lt_request;
 

@@ -29,7 +29,9 @@ typedef struct training {
     int agreed_rank;   /* the lowest one that brought it */
     bool all_idle;     /* no rank wants anything or writes a checkpoint */
     const char *signal;
-    int64_t skips; /* updates dropped in a row */
+    int64_t skips;                        /* updates dropped in a row */
+    double documents[LT_MIXTURE_SOURCES]; /* document tokens in this rank's part of the step, by source */
+    int64_t epochs[LT_MIXTURE_SOURCES];   /* of the last sample of each source that this rank has seen */
     lt_interval interval;
     lt_spike_watch spikes;
     bool on_terminal;
@@ -40,8 +42,10 @@ typedef struct training {
 /* An error of this rank alone: kept, and told to the others at the next boundary. */
 static void remember_failure(training *t, lt_status status) {
     if (t->own_status != LT_OK) return;
-    t->own_status = status;
-    t->own = status == LT_IO ? LT_REQUEST_SAVE_AND_FAIL : LT_REQUEST_FAIL;
+    /* Raw files are read as training goes on: what is wrong with one was bad input before the first step. */
+    const bool late_input = status == LT_BAD_INPUT && t->run->step >= t->run->first_step;
+    t->own_status = late_input ? LT_FAILED : status;
+    t->own = status == LT_IO || late_input ? LT_REQUEST_SAVE_AND_FAIL : LT_REQUEST_FAIL;
     snprintf(t->own_message, sizeof t->own_message, "%s", lt_error_message());
 }
 
@@ -67,26 +71,6 @@ static void keep_for_diagnostics(training *t) {
                                          .document_starts = t->batch.document_starts == NULL ? NULL : starts};
 }
 
-static lt_status next_batch(void *context, lt_tokens *tokens) {
-    training *t = context;
-    *tokens = (lt_tokens){0};
-    if (t->own_status != LT_OK) return LT_OK;
-    lt_watchdog_tick("reading data", t->options.update.step);
-    const lt_status status = lt_loader_next(t->run->loader, &t->batch);
-    t->interval.data_wait_ms += t->batch.wait_ms;
-    lt_watchdog_tick("forward and backward", t->options.update.step);
-    if (status != LT_OK) {
-        remember_failure(t, status);
-        return LT_OK;
-    }
-    keep_for_diagnostics(t);
-    *tokens = (lt_tokens){.rows = t->run->config.train.micro_batch,
-                          .inputs = t->batch.inputs,
-                          .targets = t->batch.targets,
-                          .document_starts = t->batch.document_starts};
-    return LT_OK;
-}
-
 /* The gravest request of this rank now: of a failure, a signal or the clock. */
 static lt_request own_request(training *t) {
     const double limit_s = 60 * t->run->config.train.max_minutes;
@@ -102,6 +86,31 @@ static lt_request own_request(training *t) {
     }
     if (t->own == LT_REQUEST_NONE && lt_background_busy(t->run)) return LT_REQUEST_PATIENCE;
     return t->own;
+}
+
+static lt_status next_batch(void *context, lt_tokens *tokens) {
+    training *t = context;
+    *tokens = (lt_tokens){0};
+    if (t->own_status != LT_OK) return LT_OK;
+    lt_watchdog_tick("reading data", t->options.update.step);
+    const double begin = lt_now_s();
+    while (!lt_loader_wait(t->run->loader, 100))
+        if (own_request(t) >= LT_REQUEST_STOP) return LT_OK; /* the step is dropped, so its data can wait */
+    const lt_status status = lt_loader_next(t->run->loader, &t->batch);
+    t->interval.data_wait_ms += 1e3 * (lt_now_s() - begin);
+    lt_watchdog_tick("forward and backward", t->options.update.step);
+    if (status != LT_OK) {
+        remember_failure(t, status);
+        return LT_OK;
+    }
+    for (int i = 0; i < t->run->mixture.sources; i++) t->documents[i] += (double)t->batch.documents[i];
+    memcpy(t->epochs, t->batch.epochs, sizeof t->epochs);
+    keep_for_diagnostics(t);
+    *tokens = (lt_tokens){.rows = t->run->config.train.micro_batch,
+                          .inputs = t->batch.inputs,
+                          .targets = t->batch.targets,
+                          .document_starts = t->batch.document_starts};
+    return LT_OK;
 }
 
 static void take_verdict(training *t, const lt_verdict *verdict) {
@@ -166,6 +175,28 @@ static lt_status reduce_loss(void *context, double *loss_sum) {
 
 /* ---- metrics ---- */
 
+/* Fills `sources` [LT_MIXTURE_SOURCES] for the metrics. The ranks together have seen all samples, in an order
+ * in which epochs only rise. */
+static lt_status describe_sources(training *t, lt_metrics_source *sources, lt_metrics_step *metrics) {
+    lt_run *run = t->run;
+    const lt_mixture *mixture = &run->mixture;
+    const bool known = run->config.data.document_token >= 0;
+    double documents[LT_MIXTURE_SOURCES];
+    memcpy(documents, t->documents, sizeof documents);
+    if (known) LT_CHECK(lt_reduce_doubles(&run->grid, documents, mixture->sources));
+    metrics->source_count = mixture->sources;
+    metrics->sources = sources;
+    for (int i = 0; i < mixture->sources; i++) {
+        lt_verdict last;
+        LT_CHECK(lt_grid_agree(&run->grid, (int)t->epochs[i], &last));
+        sources[i] = (lt_metrics_source){.epoch = last.code,
+                                         .tokens = lt_mixture_consumed(mixture, i, run->samples) *
+                                                   run->config.data.seq_len,
+                                         .documents = known ? (int64_t)documents[i] : -1};
+    }
+    return LT_OK;
+}
+
 /* The line of metrics and the line on the screen of the step that was just done. */
 static lt_status report(training *t, const lt_step_result *result) {
     lt_run *run = t->run;
@@ -181,6 +212,8 @@ static lt_status report(training *t, const lt_step_result *result) {
     const double flops =
         tokens * lt_model_flops_per_token(&run->model_options.shape, run->config.data.seq_len);
     LT_CHECK(lt_interval_gather(&t->interval, &run->grid, run->peak_gflops, tokens, flops, &metrics));
+    lt_metrics_source sources[LT_MIXTURE_SOURCES];
+    LT_CHECK(describe_sources(t, sources, &metrics));
     lt_status status = LT_OK;
     lt_metrics_diagnostics diagnostics = {0};
     if (run->grid.rank == 0) {
@@ -225,14 +258,17 @@ static void describe_step(training *t, int64_t step) {
     };
 }
 
-/* Saves the weights before an I/O error, known to all ranks, ends the run; the error stays what is told. */
-static lt_status save_and_fail(lt_run *run, lt_status failure) {
-    if (failure != LT_IO || !run->error_shared) return failure;
+/* Saves the weights before an error that all ranks know ends the run; the error stays what is told. */
+static lt_status save_before(lt_run *run, lt_status failure) {
     char message[LT_ERROR_MESSAGE_BYTES];
     snprintf(message, sizeof message, "%s", lt_error_message());
-    lt_log_info("input or output failed: saving step %lld and leaving", (long long)run->step);
+    lt_log_info("reading or writing failed: saving step %lld and leaving", (long long)run->step);
     if (lt_run_save(run) != LT_OK) lt_log_warning("the state is not saved: %s", lt_error_message());
     return lt_run_share(run, lt_fail(failure, "%s", message));
+}
+
+static lt_status save_and_fail(lt_run *run, lt_status failure) {
+    return failure == LT_IO && run->error_shared ? save_before(run, failure) : failure;
 }
 
 /* Leaves after the ranks agreed to: saves where weights are worth saving, says why. */
@@ -245,7 +281,8 @@ static lt_status leave(training *t) {
         return LT_STOPPED;
     }
     const bool mine = run->grid.rank == t->agreed_rank;
-    return save_and_fail(run, lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK));
+    const lt_status status = lt_run_share(run, mine ? lt_fail(t->own_status, "%s", t->own_message) : LT_OK);
+    return t->agreed == LT_REQUEST_SAVE_AND_FAIL ? save_before(run, status) : status;
 }
 
 /* A loss or gradient that is not finite: the update is dropped, and perhaps the run goes on. */
@@ -320,6 +357,7 @@ static lt_status train_step(training *t, bool *leaving) {
     lt_run *run = t->run;
     lt_step_result result;
     describe_step(t, run->step + 1);
+    memset(t->documents, 0, sizeof t->documents);
     LT_CHECK(lt_step_run(run->model, &t->options, &t->exchange, &result));
     if (result.outcome == LT_STEP_DROPPED) {
         *leaving = true;

@@ -14,7 +14,7 @@ static lt_status read_rows(const lt_run *run, const lt_dataset *dataset, int64_t
     int32_t *inputs = memory, *targets = inputs + rows * length, *starts = targets + rows * length;
     int32_t *sample = run->evaluation_sample;
     for (int64_t row = 0; row < rows; row++) {
-        LT_CHECK(lt_dataset_read(dataset, first + row, sample));
+        LT_CHECK(lt_dataset_read_item(dataset, &(lt_shuffle){.shuffle = false}, first + row, sample, NULL));
         memcpy(inputs + row * length, sample, sizeof(int32_t) * (size_t)length);
         memcpy(targets + row * length, sample + 1, sizeof(int32_t) * (size_t)length);
         if (documents)
@@ -77,7 +77,8 @@ static lt_status evaluate_own(lt_run *run, const lt_dataset *dataset, int64_t sa
 
 static lt_status evaluate(lt_run *run, const lt_validation_set *set, patience *p, double *loss) {
     int64_t samples = run->config.train.eval_batches * run->config.train.global_batch;
-    if (lt_dataset_samples(set->dataset) < samples) samples = lt_dataset_samples(set->dataset);
+    lt_watchdog_tick("counting validation samples", run->step);
+    LT_CHECK(lt_run_share(run, lt_dataset_count_samples(set->dataset, samples, &samples)));
     double *sums = run->evaluation_sums;
     memset(sums, 0, sizeof(double) * (size_t)samples);
     LT_CHECK(lt_run_share(run, evaluate_own(run, set->dataset, samples, sums, p)));

@@ -22,7 +22,8 @@
 extern "C" {
 #endif
 
-/* Bytes of an error's text; the rows of a batch; what one file may take of memory at a time. */
+/* Bytes of an error's text; the rows of a batch; what one file may take of memory at a time: a page of 2 GiB,
+ * the longest there is, compressed and not. */
 enum { LT_PARQUET_ERROR_BYTES = 1024, LT_PARQUET_BATCH = 1024 };
 #define LT_PARQUET_MEMORY_BYTES ((int64_t)5 << 30)
 

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_WORD = 32 }; /* symbols; more are faster in a heap */
+enum {
+    SHORT_WORD = 32,        /* symbols; more are faster in a heap */
+    KEPT_SYMBOLS = 1 << 16, /* a longer word's memory is not kept for the next */
+};
 
 static int32_t rank_of(const lt_merge *merge) {
     return merge == NULL ? INT32_MAX : merge->rank;
@@ -138,6 +141,7 @@ static lt_status merge_long(const lt_merges *merges, lt_merge_space *space, int3
     }
     *count = 0;
     for (uint32_t i = 0; i != NONE; i = space->symbol[i].after) id[(*count)++] = space->symbol[i].id;
+    if (n > KEPT_SYMBOLS) lt_merge_space_free(space);
     return LT_OK;
 }
 

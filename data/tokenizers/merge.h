@@ -2,8 +2,8 @@
  * joined, the leftmost of equal ones, until none has one (Sennrich et al., arXiv 1508.07909). Internal to
  * data/tokenizers/. Local.
  *
- * Short words are scanned again for each merge; long ones keep their pairs in a heap: O(n log n) time and, in
- * the worst case, 40 bytes a symbol.
+ * Short words are scanned again for each merge; long ones keep their pairs in a heap: O(n log n) time, 44
+ * bytes a symbol.
  */
 #ifndef LT_DATA_TOKENIZERS_MERGE_H
 #define LT_DATA_TOKENIZERS_MERGE_H

@@ -47,7 +47,8 @@ static lt_status grow_tokens(lt_vocabulary *vocabulary, size_t bytes) {
         vocabulary->token = grown;
         vocabulary->capacity = capacity;
     }
-    if (vocabulary->text_capacity - vocabulary->text_bytes < bytes) {
+    if (vocabulary->text_capacity - vocabulary->text_bytes <=
+        bytes) { /* so it is there for an empty token, too */
         const size_t capacity = 2 * vocabulary->text_capacity + bytes + 4096;
         char *grown = realloc(vocabulary->text, capacity);
         if (grown == NULL) return no_memory();

@@ -25,6 +25,10 @@ if [ ! -e "${gpt2}_encoder.json" ]; then
 fi
 "$build/tests/bench/bench_prepare" "$build/lazytrain" "$tokenizer" "$folder/rows.jsonl" "$folder/prepared" "$folder/empty.jsonl"
 
+python=${VENV:-$build/venv}/bin/python
+[ -x "$python" ] || python=python3
+"$python" tests/bench/tokenizer_rates.py "$build/tests/bench/bench_tokenizers"
+
 # ---- 2 ranks x 1 thread against 1 rank x 2 threads, same micro-batch, in turn ----
 for file in comm/*.c model/*.c data/*.c; do cat "$file"; done >"$folder/text.txt"
 cat >"$folder/bench.yaml" <<YAML
@@ -46,4 +50,5 @@ for _ in 1 2 3 4 5; do echo "$(speed 2 1) $(speed 1 2)"; done | awk 'NF == 2 { p
     printf "2 ranks x 1 thread / 1 rank x 2 threads: median %.3f of %d pairs  goal 0.90: %s\n", m, NR, (m >= 0.9 ? "hit" : "miss") }'
 sort -n "$folder/starts" | awk '{ s[NR] = $1 } END { m = s[int((NR + 1) / 2)]
   printf "start to first step: median %.2f s  goal 1.00: %s\n", m, (m < 1 ? "hit" : "miss") }'
+source tests/bench/data_wait.sh
 exit 0

@@ -109,11 +109,13 @@ static lt_status add_values(void *sum, const lt_stored_tensor *t, int64_t first,
 
 static uint64_t contents_of(const lt_stored *stored) {
     const lt_checkpoint_header *h = &stored->header;
-    const int64_t numbers[] = {h->format_version,     h->step,    h->tokens,      h->provenance.ranks,
-                               h->provenance.threads, h->sources, stored->tensors};
+    const int64_t numbers[] = {h->format_version,     h->step,       h->tokens,     h->provenance.ranks,
+                               h->provenance.threads, h->data_files, h->data_bytes, h->sources,
+                               stored->tensors};
     uint64_t sum = 0xcbf29ce484222325;
     add(&sum, numbers, sizeof numbers);
     add(&sum, h->config, strlen(h->config));
+    add(&sum, h->data_hash, strlen(h->data_hash));
     add(&sum, h->provenance.version, strlen(h->provenance.version));
     add(&sum, h->provenance.hosts, strlen(h->provenance.hosts));
     add(&sum, h->samples_consumed, (size_t)h->sources * sizeof *h->samples_consumed);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes the reading of checkpoints and documents. Usage: tests/fuzz/run.sh BUILD
+# Fuzzes the reading of checkpoints, documents and tokenizers. Usage: tests/fuzz/run.sh BUILD
 #
 # FUZZ_SECONDS: how long each target runs (60), side by side; FUZZ_SEED: what is drawn from it (random, and printed).
 # What was learned stays in BUILD/fuzz/*.corpus, for the next time; the input that broke something in BUILD/fuzz/*-crash-*
@@ -70,12 +70,16 @@ if [ $written -ne 1 ]; then
   FUZZ_PARQUET=$PWD/parquet LAZYTRAIN_PLUGINS=${build%/fuzz}/plugins fuzz fuzz_parquet -max_len=65 &
   parquet=$!
 fi
+fuzz fuzz_tokenizer -max_len=16384 &
+tokenizer=$!
 wait $answer
 report fuzz_answer $?
 wait $file
 report fuzz_file $?
 wait $documents
 report fuzz_documents $?
+wait $tokenizer
+report fuzz_tokenizer $?
 if [ -n "$parquet" ]; then
   wait $parquet
   report fuzz_parquet $?

@@ -215,7 +215,7 @@ def compare_golden(name, tool):
         answers = answer(strings)
         found = whole(answers) if group == "short" else summary(answers)
         if found != golden[group]:
-            print(f"{name}, {group}: {found}, expected {golden[group]}")
+            print(f"{name}, {group}: {found}, expected {golden[group]}", file=sys.stderr)
             bad += 1
     return bad
 
@@ -230,7 +230,11 @@ def compare_packages(name, tool):
             if bad <= 5:
                 what, a, b = ("ids", list(ids), list(right_ids)) if list(ids) != list(right_ids) else ("text", text, right_text)
                 at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
-                print(f"{name}, {group}: {string[:80]!r}: {what} differ at {at}: {a[at : at + 8]!r}, expected {b[at : at + 8]!r}")
+                print(
+                    f"{name}, {group}: {string[:80]!r}: {what} differ at {at}: {a[at : at + 8]!r}, "
+                    f"expected {b[at : at + 8]!r}",
+                    file=sys.stderr,
+                )
     return bad
 
 

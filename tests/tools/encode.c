@@ -3,6 +3,7 @@
  * A string is its length (uint64, as this machine has it) and its bytes. The answer: the number of ids
  * (uint64) and the ids (int32), then the length and the bytes of what they decode to, id by id. Ends with 1
  * if a piece of decoded text is not whole characters, with 2 if something fails, and says so. */
+#include "comm/log.h"
 #include "data/tokenizer.h"
 #include "data/tokenizers/utf8.h"
 
@@ -17,7 +18,7 @@ typedef struct text {
 
 static void check(lt_status status) {
     if (status == LT_OK) return;
-    fprintf(stderr, "lazytrain: error: %s\n", lt_error_message());
+    lt_log_error(lt_error_message());
     exit(2);
 }
 

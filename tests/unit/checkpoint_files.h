@@ -81,6 +81,9 @@ static inline lt_checkpoint_header test_header(int64_t step) {
     static char config[] = "model:\n  hidden_size: 24\ndata:\n  train: [\"na\xc3\xafve.bin\"]\n";
     return (lt_checkpoint_header){.step = step,
                                   .tokenizer_hash = "00112233445566778899aabbccddeeff",
+                                  .data_hash = "ffeeddccbbaa99887766554433221100",
+                                  .data_files = 3,
+                                  .data_bytes = INT64_C(1) << 41,
                                   .tokens = step * 1000,
                                   .config = config,
                                   .sources = 2,

@@ -26,6 +26,8 @@ static void header_comes_back(void **state) {
     assert_int_equal(found.tokens, 7000);
     assert_string_equal(found.config, expected.config);
     assert_string_equal(found.tokenizer_hash, expected.tokenizer_hash);
+    assert_string_equal(found.data_hash, expected.data_hash);
+    assert_true(found.data_files == 3 && found.data_bytes == INT64_C(1) << 41);
     assert_int_equal(found.sources, 2);
     assert_int_equal(found.samples_consumed[0], 21);
     assert_true(found.samples_consumed[1] == INT64_C(1) << 40);

@@ -177,6 +177,58 @@ static void tokenizers_are_told_apart_by_their_hash(void **state) {
     }
 }
 
+/* Data is its files, not where they lie; weights are another matter. */
+static void data_is_told_apart_by_its_files(void **state) {
+    (void)state;
+    static const lt_data_identity two = {"0123", 2, 20}, three = {"4567", 3, 30}, renamed = {"89ab", 2, 20},
+                                  unknown = {"", 0, 0};
+    static const struct {
+        const char *saved_train;
+        const lt_data_identity *saved;
+        const char *train;
+        const lt_data_identity *now;
+        const char *part; /* NULL: goes on */
+    } cases[] = {
+        {"data.train=a", &two, "data.train=a", &two, NULL},
+        {"data.train=a", &two, "data.train=[moved/a, moved/b]", &two, NULL},
+        {"data.train=a", &two, "data.train=a", &three,
+         "data.train: found [\"a\"] of 3 files and 30 bytes, but the checkpoint was trained with [\"a\"] of "
+         "2 "
+         "files and 20 bytes; put those files back, or add --allow data.train to go on"},
+        {"data.train=a", &two, "data.train=b", &renamed, "20 bytes by other names or in another order; put"},
+        {"data.train=a", &unknown, "data.train=a", &two, NULL}, /* saved without */
+        {"data.train=a", &unknown, "data.train=b", &two,
+         "found [\"b\"], but the checkpoint was trained with"},
+        {"data.train=[{path: a, weight: 1}, {path: b, weight: 2}]", &two,
+         "data.train=[{path: m/a, weight: 1}, {path: m/b, weight: 2}]", &two, NULL},
+        {"data.train=[{path: a, weight: 1}, {path: b, weight: 2}]", &two,
+         "data.train=[{path: a, weight: 1}, {path: b, weight: 3}]", &two,
+         "weight: 3.0}], but the checkpoint was trained with [{path: \"a\", weight: 1.0}, {path: \"b\", "
+         "weight: "
+         "2.0}]; set it back"},
+        {"data.train={path: a, weight: 1}", &two, "data.train=a", &two,
+         "set it back, or add --allow data.train"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int allow = 0; allow < 2; allow++) {
+            lt_config saved, resumed;
+            char note[200];
+            const char *allowed = "data.train";
+            assert_loads(LOAD(&saved, cases[i].saved_train));
+            assert_loads(LOAD(&resumed, cases[i].train));
+            saved.identity = *cases[i].saved;
+            resumed.identity = *cases[i].now;
+            const lt_status status =
+                lt_config_check_resume(&saved, 5, &resumed, &allowed, allow, note, sizeof note);
+            if (cases[i].part == NULL || allow)
+                assert_loads(status);
+            else if (status != LT_BAD_INPUT || strstr(lt_error_message(), cases[i].part) == NULL)
+                fail_msg("case %zu: status %d, \"%s\"", i, status, lt_error_message());
+            lt_config_free(&saved);
+            lt_config_free(&resumed);
+        }
+}
+
 /* A checkpoint of step 0 keeps no schedule, so a changed one asks for nothing. */
 static void at_step_0_the_schedule_is_open(void **state) {
     (void)state;
@@ -191,6 +243,7 @@ int main(void) {
         TEST(unset_keys_take_the_kept_values), TEST(free_keys_change_freely),
         TEST(some_keys_need_to_be_allowed),    TEST(some_keys_never_change),
         TEST(at_step_0_the_schedule_is_open),  TEST(tokenizers_are_told_apart_by_their_hash),
+        TEST(data_is_told_apart_by_its_files),
     };
     return cmocka_run_group_tests_name("config resume", tests, NULL, NULL);
 }

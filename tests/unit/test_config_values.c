@@ -54,12 +54,36 @@ static void sources_have_several_shapes(void **state) {
     assert_loads(LOAD(&c, "data.validation=[v]", "data.validation=none"));
     assert_int_equal(c.data.validation.count, 0);
     lt_config_free(&c);
+    assert_loads(LOAD(&c, "data.train=[{path: a, weight: 0.7}, {weight: 3e-1, path: b}]"));
+    assert_int_equal(c.data.train.count, 2);
+    assert_string_equal(c.data.train.item[1].path, "b");
+    assert_true(c.data.train.item[0].weight == 0.7 && c.data.train.item[1].weight == 0.3);
+    lt_config_free(&c);
+    assert_loads(LOAD(&c, "data.train={path: a, weight: 2}"));
+    assert_true(c.data.train.count == 1 && c.data.train.item[0].weight == 2);
+    lt_config_free(&c);
+    REFUSES("found 1 entries with a weight and 2 without; give every one a weight, or none",
+            "data.train=[{path: a, weight: 1}, b, {path: c}]");
+    REFUSES("data.train: found the weight 0, expected a number above 0", "data.train=[{path: a, weight: 0}]");
+    REFUSES("the weight -1, expected a number above 0", "data.train=[{path: a, weight: -1}]");
+    REFUSES("the weight .inf, expected", "data.train=[{path: a, weight: .inf}]");
+    REFUSES("the weight 1e999, expected", "data.train=[{path: a, weight: 1e999}]");
+    REFUSES("the weight nan, expected", "data.train=[{path: a, weight: nan}]");
+    REFUSES("the weight half, expected", "data.train=[{path: a, weight: half}]");
+    REFUSES("the weight 1, expected", "data.train=[{path: a, weight: '1'}]");
+    REFUSES("the weight , expected", "data.train=[{path: a, weight: }]");
+    REFUSES("a list or map as a weight", "data.train=[{path: a, weight: [1]}]");
+    REFUSES("a map without a path", "data.train=[{weight: 1}]");
+    REFUSES("a map with more keys", "data.train=[{path: a, weight: 1, weight: 2}]");
+    REFUSES("a map with another key", "data.train=[{paht: a, weight: 1}]");
+    REFUSES("data.validation: found a weight, but only data.train is a mixture",
+            "data.validation=[{path: a, weight: 1}]");
     REFUSES("at least one path", "data.train=[]");
     REFUSES("expected a path", "data.train=[[a]]");
     REFUSES("expected a path", "data.train=[5]");
     REFUSES("{path: P}", "data.train={web: a}");
     REFUSES("{path: P}", "data.train=[{path: a, path: b}]");
-    REFUSES("expected a path", "data.train={}");
+    REFUSES("found a map without a path, expected {path: P}", "data.train={}");
     REFUSES("occurs twice", "data.validation={a: x, a: y}");
     REFUSES("proper name", "data.validation={\"a b\": x}");
     REFUSES("proper name", "data.validation={path: x}");
@@ -126,6 +150,10 @@ static void what_is_printed_reads_back(void **state) {
     const char *options[COUNT + 1] = {NULL};
     memcpy(options, other_values, sizeof other_values);
     assert_loads(LOAD(&c, "train.steps=3"));
+    assert_reads_back(&c);
+    lt_config_free(&c);
+    assert_loads(LOAD(&c, "data.train=[{path: 'a, b]: \"c\" #', weight: 0.1}, {path: x, weight: 1e-9}, "
+                          "{path: y, weight: 3}]"));
     assert_reads_back(&c);
     lt_config_free(&c);
     assert_loads(load_kept(&c, NULL, options));

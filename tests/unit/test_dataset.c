@@ -207,8 +207,6 @@ static void text_needs_the_bytes_tokenizer(void **state) {
     write_text("a.txt", "some text");
     assert_refused(open_dataset(in_folder("a.txt"), NULL, 4, 257));
     assert_message("data.train", "/a.txt' is text", "`data.tokenizer: bytes`", NULL);
-    assert_refused(open_dataset(in_folder("a.txt"), "llama2.model", 4, 257));
-    assert_message("`data.tokenizer: bytes`", "found data.tokenizer 'llama2.model'", NULL);
     assert_refused(open_dataset(in_folder("a.txt"), "bytes", 4, 256));
     assert_message("model.vocab_size is 256, expected at least 257", NULL);
 }
@@ -276,8 +274,7 @@ static void shard_of_another_name(void **state) {
 static void other_formats_are_refused(void **state) {
     (void)state;
     static const char *const names[][2] = {
-        {"a.parquet", "Parquet"},   {"a.PARQUET", "Parquet"}, {"a.jsonl", "JSON Lines"},
-        {"a.json.gz", "gzip"},      {"a.zst", "Zstandard"},   {"a.jsonl.zst", "Zstand"},
+        {"a.tar", "tar"},           {"a.arrow", "Arrow"}, {"a.PT", "PyTorch"},
         {"a.safetensors", "safet"}, {"a.npy", "NumPy"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -285,6 +282,13 @@ static void other_formats_are_refused(void **state) {
         assert_refused(open_dataset(in_folder(names[i][0]), "bytes", 4, 257));
         assert_message("data.train: '", names[i][0], names[i][1], "a format that this version does not read",
                        NULL);
+    }
+    static const char *const raw[] = {"a.parquet", "a.PARQUET", "a.jsonl",
+                                      "a.json.gz", "a.zst",     "a.jsonl.zst"};
+    for (size_t i = 0; i < sizeof raw / sizeof *raw; i++) {
+        write_text(raw[i], "some text");
+        assert_refused(open_dataset(in_folder(raw[i]), NULL, 4, 257));
+        assert_message("data.train: '", raw[i], "is raw text and no tokenizer is given", NULL);
     }
     write_file("unknown", "ab\0cd", 5);
     assert_refused(open_dataset(in_folder("unknown"), "bytes", 4, 257));

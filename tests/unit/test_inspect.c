@@ -63,8 +63,8 @@ static void small_and_bad_shards(void **state) {
     assert_message("inspect: cannot read '", "none.bin': No such file", NULL);
     assert_int_equal(inspect(folder, false, 0), LT_BAD_INPUT);
     assert_message("is a folder", NULL);
-    assert_int_equal(inspect(write_text("a.parquet", "PAR1"), false, 0), LT_BAD_INPUT);
-    assert_message("/a.parquet' is a Parquet file", NULL);
+    assert_int_equal(inspect(write_text("a.npy", "PAR1"), false, 0), LT_BAD_INPUT);
+    assert_message("/a.npy' is a NumPy file", NULL);
 }
 
 static void plain_text(void **state) {

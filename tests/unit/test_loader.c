@@ -6,10 +6,11 @@
 #include <time.h>
 
 #include "data/loader.h"
+#include "data/order.h"
 
 enum { T = 4, SAMPLES = 10 };
 
-static lt_dataset *dataset;
+static lt_mixture mixture;
 static lt_loader *loader;
 
 /* Token i of the dataset is i: sample k holds 4k ... 4k + 4. */
@@ -18,22 +19,23 @@ static int loader_setup(void **state) {
     const char *path = write_shard("a.bin", 2, SAMPLES * T + 1, 0, 1, 65536);
     lt_dataset_options options = {
         .patterns = &path, .pattern_count = 1, .key = "data.train", .sequence_length = T, .vocabulary = 1000};
-    return lt_dataset_open(&options, &dataset) != LT_OK;
+    mixture.shuffle = (lt_shuffle){.shuffle = true, .seed = 3};
+    return lt_mixture_plan(&mixture, NULL, 1, "data.train") != LT_OK ||
+           lt_dataset_open(&options, &mixture.dataset[0]) != LT_OK;
 }
 
 static int loader_teardown(void **state) {
     lt_loader_stop(loader);
-    lt_dataset_close(dataset);
+    lt_dataset_close(mixture.dataset[0]);
     loader = NULL;
-    dataset = NULL;
+    memset(&mixture, 0, sizeof mixture);
     return remove_folder(state);
 }
 
 /* Global batches of 6 in micro-batches of 2, all on one rank: 6 steps go 3.6 times through the samples. */
 static lt_loader_options standard(void) {
     return (lt_loader_options){
-        .dataset = dataset,
-        .order = {.samples = SAMPLES, .seed = 3, .shuffle = true},
+        .mixture = &mixture,
         .sequence_length = T,
         .global_batch = 6,
         .micro_batch = 2,
@@ -59,7 +61,8 @@ static void assert_batch(const lt_loader_options *o, const lt_batch *batch, int6
     for (int64_t row = 0; row < o->micro_batch; row++) {
         int64_t item =
             o->first_item + (step - o->first_step) * o->global_batch + micro_batch * o->micro_batch + row;
-        int64_t sample = lt_order_sample(&o->order, item, NULL);
+        const lt_order order = {SAMPLES, mixture.shuffle.seed, mixture.shuffle.shuffle};
+        int64_t sample = lt_order_sample(&order, item, NULL);
         for (int64_t t = 0; t < T; t++) {
             assert_int_equal(batch->inputs[row * T + t], sample * T + t);
             assert_int_equal(batch->targets[row * T + t], sample * T + t + 1);
@@ -83,9 +86,10 @@ static void rows_follow_the_order(void **state) {
          depth += depth < 4 ? 1 : 13) { /* the last ones hold more than there is */
         lt_loader_options options = standard();
         options.queue_depth = depth;
+        mixture.shuffle.shuffle = true;
         start(&options);
         take_all(&options);
-        options.order.shuffle = false;
+        mixture.shuffle.shuffle = false;
         start(&options);
         take_all(&options);
     }
@@ -204,7 +208,7 @@ static void loader_marks_documents(void **state) {
     (void)state;
     for (int first = 0; first <= 1; first++) {
         lt_loader_options options = standard();
-        options.order.shuffle = false;
+        mixture.shuffle.shuffle = false;
         options.document_mask = true;
         options.document_token = 9;
         options.document_token_first = first;
@@ -214,6 +218,7 @@ static void loader_marks_documents(void **state) {
             lt_batch batch;
             assert_int_equal(lt_loader_next(loader, &batch), LT_OK);
             assert_batch(&options, &batch, 1, i);
+            assert_int_equal(batch.documents[0], i == 1);
             for (int row = 0; row < 2; row++)
                 assert_memory_equal(batch.document_starts + row * T,
                                     2 * i + row != 2 ? none
@@ -236,7 +241,7 @@ static void bad_token_at_its_micro_batch(void **state) {
     assert_int_equal(pwrite(descriptor, &bad, sizeof bad, 1024 + 2 * 30), 2);
     close(descriptor);
     lt_loader_options options = standard();
-    options.order.shuffle = false;
+    mixture.shuffle.shuffle = false;
     options.queue_depth = 8;
     start(&options);
     lt_batch batch;
@@ -254,7 +259,7 @@ static void bad_token_at_its_micro_batch(void **state) {
 static void file_that_shrinks_under_way(void **state) {
     (void)state;
     lt_loader_options options = standard();
-    options.order.shuffle = false;
+    mixture.shuffle.shuffle = false;
     options.queue_depth = 1;
     assert_int_equal(truncate(in_folder("a.bin"), 1024 + 2 * 20), 0);
     start(&options);
@@ -290,10 +295,6 @@ static void options_out_of_range(void **state) {
     assert_options_refused(&options, "train.steps 4611686018427387903 times train.global_batch 6");
     options = good, options.sequence_length = 5;
     assert_options_refused(&options, "sequence length 5, expected the dataset's 4");
-    options = good, options.order.samples = 11;
-    assert_options_refused(&options, "order of 11 samples, expected 1 to the dataset's 10");
-    options = good, options.order.samples = 0;
-    assert_options_refused(&options, "order of 0 samples");
 }
 
 /* Inputs and targets of three micro-batches (two ahead and one in use), a row, and little else. */

@@ -94,6 +94,43 @@ static void a_step_is_one_object(void **state) {
         "\"comm_wait_ms\":null,\"slowest_rank\":1,\"slowest_excess_ms\":2.5,\"flops_utilisation\":0.55}\n");
 }
 
+/* One source: its epoch and documents. Several: the least epoch, all documents, and each by itself. Without a
+ * document token there are no documents. */
+static void sources_are_flat_and_apart(void **state) {
+    (void)state;
+    static const lt_metrics_source sources[] = {{3, 5000000000, 7}, {2, 24, 0}, {4, 0, 5}},
+                                   plain = {6, 48, -1}, two_plain[] = {{1, 2, -1}, {0, 3, -1}};
+    static const struct {
+        const lt_metrics_source *sources;
+        int count;
+        const char *expected;
+    } cases[] = {
+        {sources, 1, ",\"epoch\":3,\"documents\":7}\n"},
+        {&plain, 1, ",\"epoch\":6}\n"},
+        {sources, 3,
+         ",\"epoch\":2,\"documents\":12,\"sources\":[{\"epoch\":3,\"tokens\":5000000000,\"documents\":7},"
+         "{\"epoch\":2,\"tokens\":24,\"documents\":0},{\"epoch\":4,\"tokens\":0,\"documents\":5}]}\n"},
+        {two_plain, 2, ",\"epoch\":0,\"sources\":[{\"epoch\":1,\"tokens\":2},{\"epoch\":0,\"tokens\":3}]}\n"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        lt_metrics *metrics = NULL;
+        lt_metrics_step values = sample(7);
+        values.sources = cases[i].sources;
+        values.source_count = cases[i].count;
+        assert_int_equal(lt_metrics_open(folder, 0, &metrics), LT_OK);
+        assert_int_equal(lt_metrics_write_step(metrics, &values), LT_OK);
+        lt_metrics_close(metrics);
+        char line[1024] = "";
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof line, file));
+        fclose(file);
+        const char *rest = strstr(line, "\"flops_utilisation\":0.55");
+        assert_non_null(rest);
+        assert_string_equal(rest + strlen("\"flops_utilisation\":0.55"), cases[i].expected);
+    }
+}
+
 static void diagnostics_follow(void **state) {
     (void)state;
     enum { LAYERS = 300 }; /* long lines grow the buffer */
@@ -248,6 +285,7 @@ int main(void) {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         TEST(a_step_is_one_object),
+        TEST(sources_are_flat_and_apart),
         TEST(diagnostics_follow),
         TEST(validation_has_lines_of_its_own),
         TEST(lines_past_the_checkpoint_go),

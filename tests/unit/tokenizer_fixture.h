@@ -69,9 +69,11 @@ static inline void make_charsmap(unsigned char map[CHARSMAP_BYTES]) {
     memcpy(map + 4 + sizeof unit, "a", 2);
 }
 
-/* Merges: l+a, o+w, low, ▁+low. Ids: 0 <unk>, 1 <s>, 2 </s>, 3 ▁low, 4 low, 5 ow, 6 ▁, 7 l, 8 o, 9 w, 10 e, 11 a. */
+/* Merges: l+a, o+w, low, ▁+low. Ids: 0 <unk>, 1 <s>, 2 </s>, 3 ▁low, 4 low, 5 ow, 6 ▁, 7 l, 8 o, 9 w, 10 e,
+ * 11 a. */
 static inline void put_pieces(message *m) {
-    static const char *const normal[] = {"\xe2\x96\x81low", "low", "ow", "\xe2\x96\x81", "l", "o", "w", "e", "a"};
+    static const char *const normal[] = {
+        "\xe2\x96\x81low", "low", "ow", "\xe2\x96\x81", "l", "o", "w", "e", "a"};
     put_piece(m, "<unk>", PIECE_UNKNOWN, 0);
     put_piece(m, "<s>", PIECE_CONTROL, 0);
     put_piece(m, "</s>", PIECE_CONTROL, 0);
