@@ -4,6 +4,8 @@
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=lib/prepare.sh
 source "$(dirname "$0")/lib/prepare.sh"
+# shellcheck source=lib/processes.sh
+source "$(dirname "$0")/lib/processes.sh"
 
 write_prepared() {
   write_tiny_config
@@ -64,6 +66,33 @@ test_inspect_verifies() {
   flip_byte shards/validation/shard_000000.bin 2000
   expect 1 lazytrain inspect --verify shards
   expect_error "'shards/validation/shard_000000.bin' is damaged"
+}
+
+# A token that becomes another one, which no vocabulary shows: found by the checksum within an epoch.
+changes() { # ranks, shard
+  rm -rf out
+  start_train "$1" data.train=shards train.steps=1000000 schedule.kind=constant checkpoint.every=1000000
+  await_step out 3
+  flip_byte "shards/$2" 5024
+  ends 74
+  expect_error "data.train: 'shards/$2' changed: its checksum is [0-9a-f]{32}, in the manifest [0-9a-f]{32}"
+  expect_checkpoints out "$(last_step out)"
+  flip_byte "shards/$2" 5024
+}
+
+test_a_shard_that_changes_in_mid_run() {
+  write_prepared
+  try_apart changes 1 shard_000002.bin
+  try_apart changes 2 shard_000001.bin
+  all_held
+}
+
+# Some of a folder's shards, without the rest: used, with a word that they are not checked.
+test_part_of_a_folder() {
+  write_prepared
+  rm shards/shard_000000.bin
+  expect 0 train 1 'data.train=shards/shard_*.bin'
+  expect_line stderr "^lazytrain: warning: data.train: 'shards/shard_000000.bin' is listed .*; the shards of this folder are not checked"
 }
 
 run_tests
