@@ -1,10 +1,10 @@
 #include "data/checks.h"
+#include "comm/thread.h"
 #include "comm/log.h"
 #include "data/manifest.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,13 +133,8 @@ static void *work(void *argument) {
 
 /* ---- the caller's side ---- */
 
-/* Signals are the main thread's. */
 static lt_status start_thread(lt_checks *checks) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(&checks->thread, NULL, work, checks);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    const int error = lt_thread_start(&checks->thread, work, checks);
     checks->started = error == 0;
     return error == 0 ? LT_OK
                       : lt_fail(LT_IO, "cannot start the thread that checks shards: %s", strerror(error));

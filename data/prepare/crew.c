@@ -1,10 +1,10 @@
 #include "data/prepare/crew.h"
+#include "comm/thread.h"
 
 #include "comm/interrupt.h"
 #include "comm/log.h"
 #include "comm/watchdog.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,11 +117,7 @@ static lt_status exchange(const lt_crew *crew, news *all, news *sum) {
 
 /* Sleeps until the next exchange, or until this rank's threads have just ended. */
 static void rest(lt_crew *crew, bool *ended, long wait_ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += wait_ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const struct timespec until = lt_thread_deadline(wait_ms);
     pthread_mutex_lock(&crew->mutex);
     while ((*ended || atomic_load(&crew->running) > 0) &&
            pthread_cond_timedwait(&crew->ended, &crew->mutex, &until) == 0)

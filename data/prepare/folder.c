@@ -259,7 +259,8 @@ void lt_prepare_folder_undo(lt_prepare_folder *folder) {
     DIR *stream = opendir(folder->work);
     bool finished = stream == NULL;
     const struct dirent *entry;
-    while (!finished && (entry = readdir(stream)) != NULL) finished = strncmp(entry->d_name, "spool_", 6) == 0;
+    while (!finished && (entry = readdir(stream)) != NULL)
+        finished = strncmp(entry->d_name, "spool_", 6) == 0;
     if (stream != NULL) closedir(stream);
     if (finished) return;
     snprintf(message, sizeof message, "%s", lt_error_message());

@@ -28,8 +28,8 @@ lt_status lt_prepare_folder_place_validation(const lt_prepare_folder *folder);
 /* Removes .work. Rank 0 alone. */
 lt_status lt_prepare_folder_end(lt_prepare_folder *folder);
 
-/* After bad input: removes .work, and the folder, where nothing is finished that could be gone on with. Rank 0
- * alone. */
+/* After bad input: removes .work, and the folder, where nothing is finished that could be gone on with. Rank
+ * 0 alone. */
 void lt_prepare_folder_undo(lt_prepare_folder *folder);
 
 /* Lets the lock go. */

@@ -3,6 +3,7 @@
  * in order. So all threads have work while there is one piece left, and one file that cannot be cut keeps
  * them all busy. */
 #include "data/prepare/tokenise.h"
+#include "comm/thread.h"
 
 #include "data/prepare/batch.h"
 
@@ -213,10 +214,8 @@ static lt_status read_batch(work *all, team *own, lt_encoder *encoder, lt_batch 
 /* An empty batch, once there is room for one. */
 static lt_status take_batch(team *own, lt_batch **batch) {
     while (own->under_way >= own->most) {
-        struct timespec until;
+        const struct timespec until = lt_thread_deadline(1000); /* to look whether others have failed */
         LT_CHECK(lt_crew_check(own->all->crew));
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++; /* to look whether others have failed */
         pthread_cond_timedwait(&own->changed, &own->mutex, &until);
     }
     *batch = own->spare;

@@ -1,4 +1,5 @@
 #include "data/raw/raw.h"
+#include "comm/thread.h"
 #include "comm/interrupt.h"
 #include "data/order.h"
 
@@ -207,11 +208,7 @@ static lt_status wait_for_worker(lt_raw *raw, int64_t file) {
     if (raw->file[file].failure != NULL)
         return lt_fail(raw->file[file].status, "%s", raw->file[file].failure);
     call_worker(raw);
-    struct timespec until; /* other processes write, too, and do not tell */
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 50000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const struct timespec until = lt_thread_deadline(50); /* other processes write, too, and do not tell */
     pthread_cond_timedwait(&raw->changed, &raw->mutex, &until);
     return LT_OK;
 }
