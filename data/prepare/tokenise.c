@@ -4,7 +4,6 @@
  * them all busy. */
 #include "data/prepare/tokenise.h"
 #include "comm/thread.h"
-
 #include "data/prepare/batch.h"
 
 #include <errno.h>
