@@ -3,7 +3,8 @@
  *
  * A program started without a launcher is a valid grid of one rank. Every function marked collective is
  * called by all ranks of the grid in the same order. A failed MPI call is LT_IO with the call's name and
- * MPI's reason; after it the grid is good for lt_grid_abort() only.
+ * MPI's reason; after it the grid is good for lt_grid_abort() only. LAZYTRAIN_CHECK_COLLECTIVES=1 in the
+ * environment makes ranks compare what they call before they do (comm/check.h).
  */
 #ifndef LT_COMM_GRID_H
 #define LT_COMM_GRID_H
@@ -50,7 +51,8 @@ _Noreturn void lt_grid_abort(const lt_grid *grid, lt_status status);
 /* Copies `bytes` bytes from rank `root` to all. Collective. */
 lt_status lt_grid_broadcast(const lt_grid *grid, void *data, size_t bytes, int root);
 
-/* Gathers `bytes` bytes of each rank into `all` [ranks * bytes] on every rank. Collective. */
+/* Gathers `bytes` bytes of each rank into `all` [ranks * bytes] on every rank. `mine` is apart from `all`, or
+ * this rank's place in it. Collective. */
 lt_status lt_grid_all_gather(const lt_grid *grid, const void *mine, void *all, size_t bytes);
 
 /* Element-wise sum of `count` doubles over all ranks, for entries that one rank alone sets and the others
@@ -84,7 +86,7 @@ lt_status lt_grid_agree_end(lt_grid *grid, lt_verdict *verdict);
  * NULL. */
 lt_status lt_grid_share_status(const lt_grid *grid, lt_status mine, bool *speaker);
 
-/* The most elements that go into one MPI call (2^30 unless set); longer counts are cut. Tests lower it to
+/* The most elements that go into one MPI call (2^26 unless set); longer counts are cut. Tests lower it to
  * exercise the cutting. Local, and the same on all ranks. */
 void lt_grid_set_message_limit(int64_t elements);
 

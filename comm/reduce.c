@@ -1,4 +1,5 @@
 #include "comm/reduce.h"
+#include "comm/check.h"
 #include "comm/grid_mpi.h"
 
 /* The gradients are exchanged in pieces of PIECE floats (2 MiB), DEPTH of them under way, so that a piece is
@@ -97,6 +98,7 @@ static void halve(range whole, bool lower, range *kept, range *given) {
 lt_status lt_reduce_gradients(const lt_grid *grid, const lt_reduce_device *device, float *gradients,
                               int64_t count, float *scratch) {
     LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "reduction of %lld gradients", (long long)count);
     range kept[32], given[32], whole = {0, count};
     exchange ex = {.ranks = grid->mpi->data, .gradients = gradients, .scratch = scratch};
     int levels = 0;
@@ -136,6 +138,7 @@ static lt_status reduce_few(const lt_grid *grid, double *values, int count) {
 
 lt_status lt_reduce_doubles(const lt_grid *grid, double *values, int count) {
     LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "reduction of %d doubles", count);
     for (int done = 0; done < count; done += DOUBLES)
         LT_CHECK(reduce_few(grid, values + done, count - done < DOUBLES ? count - done : DOUBLES));
     return LT_OK;
