@@ -82,4 +82,22 @@ test_preparing_does_not_differ() {
   diff -r plain checked || fail "the folders differ"
 }
 
+# MPI is called in comm/ alone, and there only by functions whose messages are known to be short: cut by lt_mpi_piece(), as
+# tests/mpi/test_message_limit sees (first line), or a few numbers.
+test_which_mpi_functions_are_called() {
+  local known=' MPI_Bcast MPI_Allgather MPI_Allreduce MPI_Isend MPI_Irecv '
+  known+='MPI_Iallreduce MPI_Send MPI_Sendrecv MPI_Barrier '
+  known+='MPI_Wait MPI_Testsome MPI_Wtime MPI_Comm_rank MPI_Comm_size MPI_Comm_dup MPI_Comm_split_type MPI_Comm_free '
+  known+='MPI_Comm_set_errhandler MPI_Error_string MPI_Get_library_version MPI_Init_thread MPI_Is_thread_main '
+  known+='MPI_Query_thread MPI_Initialized MPI_Finalized MPI_Finalize MPI_Abort '
+  calls() { find "$TEST_BUILD/obj" -path "$TEST_BUILD/obj/$1" -name '*.o' -exec nm -u '{}' + | grep -oE '\bP?MPI_[A-Z][a-z]\w*' | sort -u; }
+  [ "$(calls 'comm/*' | wc -l)" -ge 10 ] || fail "no calls of MPI are found in $TEST_BUILD/obj/comm"
+  for name in $(calls 'comm/*'); do
+    [[ $known == *" $name "* ]] || fail "comm/ calls $name: how long are its messages?"
+  done
+  for folder in data model checkpoints trainer; do
+    [ -z "$(calls "$folder/*")" ] || fail "$folder/ calls $(calls "$folder/*")"
+  done
+}
+
 run_tests
