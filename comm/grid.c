@@ -1,13 +1,10 @@
-#define _GNU_SOURCE /* sched_getaffinity */
-
 #include "comm/grid.h"
 #include "comm/check.h"
 #include "comm/deadline.h"
 #include "comm/grid_mpi.h"
 #include "comm/log.h"
+#include "comm/topology.h"
 
-#include <limits.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
@@ -61,43 +58,15 @@ static lt_status name_library(lt_grid *grid) {
     return LT_OK;
 }
 
-/* CPUs that a process may run on; wider than cpu_set_t, which ends at 1,024. */
-enum { AFFINITY_WORDS = 128 };
-typedef struct affinity {
-    unsigned long word[AFFINITY_WORDS];
-} affinity;
-
-static affinity own_affinity(void) {
-    affinity mask;
-    memset(&mask, 0, sizeof mask);
-    if (sched_getaffinity(0, sizeof mask, (cpu_set_t *)mask.word) != 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN), bits = (long)sizeof mask.word[0] * CHAR_BIT;
-        memset(&mask, 0, sizeof mask);
-        for (long cpu = 0; cpu < online && cpu < AFFINITY_WORDS * bits; cpu++)
-            mask.word[cpu / bits] |= 1UL << (cpu % bits);
-    }
-    return mask;
-}
-
-static int count_cpus(const affinity *mask) {
-    int cpus = 0;
-    for (int i = 0; i < AFFINITY_WORDS; i++) cpus += __builtin_popcountl(mask->word[i]);
-    return cpus;
-}
-
-/* Shares the host's cores out among its ranks; `masks` has room for one a local rank. */
-static lt_status share_cores(lt_grid *grid, MPI_Comm host, affinity *masks) {
-    affinity mine = own_affinity(), all;
-    LT_MPI(MPI_Allgather, &mine, sizeof mine, MPI_BYTE, masks, sizeof mine, MPI_BYTE, host);
-    memset(&all, 0, sizeof all);
+/* Shares the host's cores out among its ranks; `cores` has room for one set a local rank. */
+static lt_status share_cores(lt_grid *grid, MPI_Comm host, lt_cores *cores) {
+    const lt_cores mine = lt_cores_own();
+    LT_MPI(MPI_Allgather, &mine, sizeof mine, MPI_BYTE, cores, sizeof mine, MPI_BYTE, host);
     int same = 0;
-    for (int rank = 0; rank < grid->local_ranks; rank++) {
-        if (memcmp(&masks[rank], &mine, sizeof mine) == 0) same++;
-        for (int i = 0; i < AFFINITY_WORDS; i++) all.word[i] |= masks[rank].word[i];
-    }
-    grid->cores = same > 0 ? count_cpus(&mine) / same : 1;
+    for (int rank = 0; rank < grid->local_ranks; rank++)
+        if (memcmp(&cores[rank], &mine, sizeof mine) == 0) same++;
+    grid->cores = same > 0 ? lt_cores_count(&mine) / same : 1;
     if (grid->cores < 1) grid->cores = 1;
-    grid->oversubscribed = grid->local_ranks > count_cpus(&all);
     return LT_OK;
 }
 
@@ -108,19 +77,17 @@ static lt_status survey_hosts(lt_grid *grid) {
     LT_MPI(MPI_Comm_rank, host, &grid->local_rank);
     LT_MPI(MPI_Comm_size, host, &grid->local_ranks);
 
-    affinity *masks = malloc((size_t)grid->local_ranks * sizeof *masks);
-    if (!masks)
-        return lt_fail(LT_IO, "no memory for the affinity masks of %d local ranks", grid->local_ranks);
-    lt_status status = share_cores(grid, host, masks);
-    free(masks);
+    lt_cores *cores = malloc((size_t)grid->local_ranks * sizeof *cores);
+    if (!cores) return lt_fail(LT_IO, "no memory for the cores of %d local ranks", grid->local_ranks);
+    lt_status status = share_cores(grid, host, cores);
+    free(cores);
     LT_CHECK(status);
+    grid->host_first = grid->rank;
+    LT_MPI(MPI_Bcast, &grid->host_first, 1, MPI_INT, 0, host);
     LT_MPI(MPI_Comm_free, &host);
 
-    /* each host is counted by its first rank */
-    int mine[2] = {grid->local_rank == 0, grid->oversubscribed}, sums[2] = {0, 0};
-    LT_MPI(MPI_Allreduce, mine, sums, 2, MPI_INT, MPI_SUM, grid->mpi->world);
-    grid->hosts = sums[0];
-    grid->oversubscribed = sums[1] > 0;
+    const int first = grid->local_rank == 0;
+    LT_MPI(MPI_Allreduce, &first, &grid->hosts, 1, MPI_INT, MPI_SUM, grid->mpi->world);
     return LT_OK;
 }
 

@@ -21,14 +21,14 @@ typedef struct lt_grid {
     int rank, ranks;             /* in the world */
     int local_rank, local_ranks; /* on this host */
     int hosts;                   /* number of different hosts */
+    int host_first;              /* the lowest rank on this host */
     int data_rank, data_ranks;   /* ranks = data_ranks x tensor_ranks; tensor ranks are adjacent */
     int tensor_rank, tensor_ranks;
-    int cores; /* cores that this rank may use alone: its affinity mask, shared out among the local ranks
-                  that have the same mask; at least 1 */
-    bool oversubscribed; /* more ranks on some host than cores in their masks */
-    char host[256];      /* this rank's host name */
-    char library[128];   /* the MPI library's name and version, one line */
-    lt_grid_mpi *mpi;    /* communicators and pending requests */
+    int cores;      /* cores that this rank may use alone: its affinity mask, shared out among the local ranks
+                       that have the same mask; at least 1 */
+    char host[256]; /* this rank's host name */
+    char library[128]; /* the MPI library's name and version, one line */
+    lt_grid_mpi *mpi;  /* communicators and pending requests */
 } lt_grid;
 
 /* The rank that a launcher gave this process, as the environment says before MPI starts; 0 without one.
