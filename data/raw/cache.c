@@ -98,7 +98,18 @@ static bool is_sound(const lt_cache *cache, int descriptor, int64_t bytes) {
     if (pread(descriptor, header, sizeof header, 0) != (ssize_t)sizeof header) return false;
     const int64_t tokens = (int64_t)header[3] << 32 | header[2];
     return (int32_t)header[0] == magic_of(cache) &&
-           bytes == LT_SHARD_HEADER_BYTES + tokens * cache->token_bytes;
+           (bytes - LT_SHARD_HEADER_BYTES) % cache->token_bytes == 0 &&
+           (bytes - LT_SHARD_HEADER_BYTES) / cache->token_bytes == tokens;
+}
+
+/* Opens KEY.partial while someone writes it. What a writer left that is gone is not read: after a power cut
+ * it may be anything. -1: nothing there, or errno. */
+static int open_partial(const char *path) {
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0 || flock(descriptor, LOCK_SH | LOCK_NB) != 0) return descriptor;
+    close(descriptor);
+    errno = ENOENT;
+    return -1;
 }
 
 static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_reader *reader) {
@@ -120,7 +131,7 @@ static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_r
     }
     if (descriptor < 0) {
         path_of(cache, entry, ".partial", path);
-        descriptor = open(path, O_RDONLY | O_CLOEXEC);
+        descriptor = open_partial(path);
     }
     if (descriptor < 0 && errno != ENOENT) return fail(cache, "cannot open", entry, ".partial");
     reader->descriptor = descriptor;
@@ -193,9 +204,15 @@ static int open_locked(const lt_cache *cache, const char *path, const char *entr
         if (errno == EEXIST) errno = EWOULDBLOCK;
         return -1;
     }
+    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        const int error = errno; /* of a file system that has no locks: waiting would never end */
+        close(descriptor);
+        errno = error;
+        return -1;
+    }
     struct stat locked, named;
-    const bool own = flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &locked) == 0 &&
-                     stat(path, &named) == 0 && locked.st_ino == named.st_ino;
+    const bool own =
+        fstat(descriptor, &locked) == 0 && stat(path, &named) == 0 && locked.st_ino == named.st_ino;
     if (own && !is_there(cache, entry, ".bin")) {
         *left = locked.st_size;
         return descriptor;
@@ -224,7 +241,7 @@ lt_status lt_cache_begin(const lt_cache *cache, const char *entry, lt_cache_writ
     if (is_there(cache, entry, ".bin")) return LT_OK;
     if (!make_folder(cache->folder)) return fail(cache, "cannot make the folder of", entry, ".partial");
     const int descriptor = lock_partial(cache, entry);
-    if (descriptor < 0) return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write", entry, ".partial");
+    if (descriptor < 0) return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot lock", entry, ".partial");
     lt_cache_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL || ftruncate(descriptor, 0) != 0 ||
         ftruncate(descriptor, LT_SHARD_HEADER_BYTES) != 0 ||
@@ -340,6 +357,11 @@ static void evict(const lt_cache *cache, const char *keep) {
     free(list);
 }
 
+static void close_writer(lt_cache_writer *writer) {
+    close(writer->descriptor);
+    free(writer);
+}
+
 lt_status lt_cache_finish(lt_cache_writer *writer) {
     char partial[PATH_MAX], whole[PATH_MAX];
     path_of(writer->cache, writer->entry, ".partial", partial);
@@ -351,6 +373,8 @@ lt_status lt_cache_finish(lt_cache_writer *writer) {
     if (rename(partial, whole) != 0)
         LT_CHECK_DONE(status, fail(writer->cache, "cannot rename", writer->entry, ".partial"));
     evict(writer->cache, writer->entry);
+    close_writer(writer);
+    return LT_OK;
 done:
     lt_cache_abandon(writer);
     return status;
@@ -358,6 +382,8 @@ done:
 
 void lt_cache_abandon(lt_cache_writer *writer) {
     if (writer == NULL) return;
-    close(writer->descriptor);
-    free(writer);
+    char path[PATH_MAX];
+    path_of(writer->cache, writer->entry, ".partial", path);
+    unlink(path); /* while it is locked: nobody else's */
+    close_writer(writer);
 }

@@ -44,6 +44,7 @@ static lt_status append_documents(tokenising *all, int64_t file) {
         LT_CHECK(lt_documents_next(all->documents, &document, &found));
         if (!found) return lt_files_check_unchanged(raw->files, file);
         LT_CHECK(append_document(all, &document));
+        all->raw->documents++;
     }
 }
 
