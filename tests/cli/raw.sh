@@ -165,7 +165,7 @@ test_a_cache_without_locks() {
 # The watchdog forgives a file that takes long as long as tokenising goes on.
 test_a_file_that_takes_long() {
   write_config
-  write_rows rows_1.jsonl 1 100000
+  write_rows rows_1.jsonl 1 30000
   load_faults FAULT_READ=rows_1.jsonl FAULT_DELAY=1500 FAULT_WHEN=tiny.yaml
   expect 0 train 1 data.train=rows_1.jsonl train.steps=1 train.stall_timeout_s=4
   [ -e delayed ] || fail "nothing was delayed"
