@@ -168,3 +168,15 @@ void lt_log_progress(const char *text) {
     write_line(&out);
     pthread_mutex_unlock(&lock);
 }
+
+void lt_log_duration(double seconds, char *text, size_t size) {
+    const long long s = (long long)(seconds + 0.5);
+    if (s >= 86400)
+        snprintf(text, size, "%lldd %02lldh", s / 86400, s % 86400 / 3600);
+    else if (s >= 3600)
+        snprintf(text, size, "%lldh %02lldm", s / 3600, s % 3600 / 60);
+    else if (s >= 60)
+        snprintf(text, size, "%lldm %02llds", s / 60, s % 60);
+    else
+        snprintf(text, size, "%llds", s);
+}

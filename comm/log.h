@@ -7,6 +7,8 @@
 #ifndef LT_COMM_LOG_H
 #define LT_COMM_LOG_H
 
+#include <stddef.h>
+
 /* Says which rank this process is; only rank 0 prints information and warnings. */
 void lt_log_set_rank(int rank);
 
@@ -26,5 +28,8 @@ void lt_log_aside(const char *message);
  * it. With `line` NULL the progress line is ended and stays on the screen. A line wider than the terminal is
  * cut. Rank 0 only; the caller asks isatty(STDERR_FILENO) first. */
 void lt_log_progress(const char *line);
+
+/* "12s", "3m 05s", "2h 10m", "4d 06h" into `text`. */
+void lt_log_duration(double seconds, char *text, size_t size);
 
 #endif

@@ -1,10 +1,10 @@
 #include "comm/watchdog.h"
+#include "comm/thread.h"
 #include "comm/deadline.h"
 #include "comm/log.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -131,16 +131,6 @@ static void *watch(void *unused) {
     return NULL;
 }
 
-/* A thread with all signals blocked: the program's handlers run in its other threads. */
-static int start_thread(void) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&watchdog.thread, NULL, watch, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 lt_status lt_watchdog_start(const lt_grid *grid, double timeout_s) {
     /* a century: later deadlines would overflow the clock */
     if (!(timeout_s >= 0 && timeout_s <= 3.2e9))
@@ -166,7 +156,7 @@ lt_status lt_watchdog_start(const lt_grid *grid, double timeout_s) {
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&watchdog.changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    int error = start_thread();
+    int error = lt_thread_start(&watchdog.thread, watch, NULL);
     if (error)
         return lt_fail(LT_IO, "the watchdog's thread cannot be started on rank %d: %s", grid->rank,
                        strerror(error));

@@ -1,4 +1,5 @@
 #include "data/dataset.h"
+#include "data/checks.h"
 #include "data/order.h"
 #include "data/reader.h"
 
@@ -9,6 +10,7 @@ struct lt_dataset {
     const lt_reader_kind *kind;
     lt_files *files;
     lt_reader *reader;
+    lt_checks *checks; /* NULL: none */
     int64_t sequence_length;
 };
 
@@ -50,6 +52,9 @@ lt_status lt_dataset_open(const lt_dataset_options *options, lt_dataset **out) {
     LT_CHECK_DONE(status, lt_files_open(&source, options->key, &dataset->files));
     LT_CHECK_DONE(status, recognise_all(options, dataset->files, &dataset->kind));
     LT_CHECK_DONE(status, dataset->kind->open(options, dataset->files, &dataset->reader));
+    if (dataset->kind == &lt_shard_reader && options->check_shares > 0)
+        LT_CHECK_DONE(status, lt_checks_start(dataset->files, options->check_share, options->check_shares,
+                                              &dataset->checks));
     *out = dataset;
     return LT_OK;
 done:
@@ -60,6 +65,7 @@ done:
 
 void lt_dataset_close(lt_dataset *dataset) {
     if (dataset == NULL) return;
+    lt_checks_end(dataset->checks);
     if (dataset->reader != NULL) dataset->kind->close(dataset->reader);
     lt_files_close(dataset->files);
     free(dataset);
@@ -106,8 +112,9 @@ lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuf
                                int32_t *tokens, int64_t *epoch) {
     if (dataset->kind->read_item != NULL)
         return dataset->kind->read_item(dataset->reader, shuffle, item, tokens, epoch);
-    const lt_order order = {
-        .samples = dataset->reader->samples, .seed = shuffle->seed, .shuffle = shuffle->shuffle};
+    const int64_t samples = dataset->reader->samples;
+    const lt_order order = {.samples = samples, .seed = shuffle->seed, .shuffle = shuffle->shuffle};
+    LT_CHECK(lt_checks_advance(dataset->checks, item / samples, (double)(item % samples) / (double)samples));
     return dataset->kind->read(dataset->reader, lt_order_sample(&order, item, epoch), tokens);
 }
 

@@ -43,6 +43,8 @@ typedef struct lt_dataset_options {
     const lt_raw_options *raw; /* NULL: raw files are refused */
     int64_t sequence_length;
     int64_t vocabulary;
+    int64_t check_share, check_shares; /* which part of prepared shards lt_dataset_read_item() checks in the
+                                          background (data/checks.h); 0 shares: none */
 } lt_dataset_options;
 
 typedef struct lt_dataset lt_dataset;

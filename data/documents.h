@@ -40,6 +40,7 @@ typedef struct lt_documents_options {
     size_t limit_bytes;               /* 0: LT_DOCUMENT_BYTES */
     const lt_document_filter *filter; /* NULL: all rows */
     bool no_text;                     /* a Parquet file without the column is one without documents */
+    int64_t begin, end; /* borders of lt_documents_cut(), to read what lies between; 0, 0: all */
 } lt_documents_options;
 
 /* Rows that the filter left out, each by the first of these reasons. */
@@ -47,11 +48,23 @@ typedef struct lt_document_drops {
     int64_t int_score, language, min_chars, max_chars;
 } lt_document_drops;
 
+/* What the rows so far had: the text key; a text there; and of those with a text one the filter's keys. */
+typedef struct lt_documents_seen {
+    bool key, text, score, language;
+} lt_documents_seen;
+
 typedef struct lt_document {
     const char *text; /* may hold NULs, ends with none; valid until the next call */
     size_t bytes;
-    int64_t place; /* line from 1, or byte or row from 0: the kind's unit */
+    int64_t place; /* line from 1, or byte or row from 0: the kind's unit; lines count from options.begin */
 } lt_document;
+
+/* Borders of pieces of a file, ascending. */
+typedef struct lt_document_borders {
+    int64_t count;
+    int64_t *at; /* malloc'ed [capacity] */
+    int64_t capacity;
+} lt_document_borders;
 
 typedef struct lt_document_kind lt_document_kind;
 
@@ -62,9 +75,12 @@ typedef struct lt_documents {
     int64_t file;
     lt_compression compression;
     lt_documents_options options; /* defaults filled in */
+    lt_documents_seen seen;       /* so far */
     int64_t without_key, null;    /* rows skipped so far */
     lt_document_drops dropped;    /* so far */
     int64_t text_bytes;           /* read so far, decompressed */
+    int64_t file_bytes;           /* of the file, read so far; of Parquet not known: 0 */
+    int64_t lines;                /* of JSON Lines, read so far */
 } lt_documents;
 
 struct lt_document_kind {
@@ -78,6 +94,9 @@ struct lt_document_kind {
     /* For inspect; NULL: there is nothing. What the file holds beside documents, and reading all of that. */
     void (*describe)(const lt_documents *documents, FILE *out);
     lt_status (*verify)(lt_documents *documents);
+
+    /* For lt_documents_cut(), of a file that is not compressed; NULL: it has no borders inside. */
+    lt_status (*cut)(lt_documents *documents, int64_t bytes, lt_document_borders *borders);
 };
 
 extern const lt_document_kind lt_jsonl_documents, lt_plain_documents, lt_parquet_documents;
@@ -85,11 +104,25 @@ extern const lt_document_kind lt_jsonl_documents, lt_plain_documents, lt_parquet
 /* Whether the name is that of a file of documents alone: JSON Lines, Parquet, or compressed text. */
 bool lt_documents_recognise(const char *path);
 
+/* What the file's documents are counted by: "line", "byte", "row"; NULL: of no known format. */
+const char *lt_documents_unit(const char *path);
+
 /* Opens one of `files`, which outlive it, as do the strings of the options. LT_BAD_INPUT: a name of no known
  * format, or contents that are not what the name says. The caller closes it. */
 lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_options *options,
                             lt_documents **documents);
 void lt_documents_close(lt_documents *documents);
+
+/* Where a file can be cut into pieces of about `bytes` bytes that are read apart, one after another all its
+ * documents: the borders, the first and last included; they depend on the file and `bytes` alone. A file that
+ * cannot be cut, such as a compressed one, is one piece from 0 to 0. What a file none of whose rows has the
+ * key is told by cannot be known of a piece: lt_documents_lack_keys() of all `seen` together. The statuses of
+ * opening. The caller frees `at`. */
+lt_status lt_documents_cut(lt_files *files, int64_t file, const lt_documents_options *options, int64_t bytes,
+                           lt_document_borders *borders);
+lt_status lt_document_borders_add(lt_document_borders *borders, int64_t at);
+bool lt_documents_lack_keys(const lt_documents_options *options, const lt_documents_seen *seen,
+                            int64_t without_key);
 
 /* The next document, or *found false behind the last. LT_BAD_INPUT: broken JSON, text of another type, a line
  * or document over the limit, damaged or truncated compression or columns, no row that has the key; LT_IO:

@@ -1,8 +1,8 @@
 #include "data/loader.h"
+#include "comm/thread.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,16 +231,6 @@ static lt_loader *make_loader(const lt_loader_options *options, int64_t batch, i
     return loader;
 }
 
-/* Signals are the main thread's: the reading thread starts with all of them blocked. */
-static int start_thread(lt_loader *loader) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&loader->thread, NULL, run, loader);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
     *out = NULL;
     LT_CHECK(check_options(options));
@@ -253,7 +243,7 @@ lt_status lt_loader_start(const lt_loader_options *options, lt_loader **out) {
                        "loader: no memory for %d micro-batches of %" PRId64 " x %" PRId64
                        " tokens read ahead; lower train.micro_batch",
                        options->queue_depth, options->micro_batch, options->sequence_length);
-    int error = start_thread(loader);
+    int error = lt_thread_start(&loader->thread, run, loader);
     if (error != 0) {
         free_loader(loader);
         return lt_fail(LT_IO, "loader: cannot start the reading thread: %s", strerror(error));
@@ -270,11 +260,7 @@ static void release_taken(lt_loader *loader) {
 }
 
 bool lt_loader_wait(lt_loader *loader, int milliseconds) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += milliseconds % 1000 * 1000000L;
-    until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const struct timespec until = lt_thread_deadline(milliseconds);
     pthread_mutex_lock(&loader->mutex);
     release_taken(loader);
     int error = 0;

@@ -55,6 +55,9 @@ typedef struct lt_shard_header {
     int token_bytes; /* 2 or 4, unsigned, little-endian */
 } lt_shard_header;
 
+/* The header of a shard of `tokens` tokens. */
+void lt_shard_write_header(unsigned char head[LT_SHARD_HEADER_BYTES], int64_t tokens, int token_bytes);
+
 /* Whether `head` [4] is one of the two magic numbers. */
 bool lt_shard_magic(const unsigned char *head);
 

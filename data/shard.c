@@ -45,6 +45,18 @@ bool lt_shard_magic(const unsigned char *head) {
     return find_format(header_field(head, 0)) != NULL;
 }
 
+static void put_header_field(unsigned char *head, int index, int64_t value) {
+    for (int byte = 0; byte < 4; byte++) head[4 * index + byte] = (unsigned char)(value >> 8 * byte);
+}
+
+void lt_shard_write_header(unsigned char head[LT_SHARD_HEADER_BYTES], int64_t tokens, int token_bytes) {
+    const lt_shard_header *format = &formats[token_bytes == 4];
+    memset(head, 0, LT_SHARD_HEADER_BYTES);
+    put_header_field(head, 0, format->magic);
+    put_header_field(head, 1, format->version);
+    put_header_field(head, 2, tokens);
+}
+
 /* The header's count against the size: whatever they are, the sum cannot overflow, since the count is an
  * int32. */
 static lt_status check_size(const lt_files *files, int64_t file, const lt_shard_header *header) {

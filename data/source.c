@@ -1,5 +1,6 @@
 #include "data/source.h"
 #include "comm/log.h"
+#include "data/manifest.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -103,7 +104,26 @@ static lt_status require_regular(const builder *list, const char *path) {
                    S_ISDIR(status.st_mode) ? "; list that folder itself, or a glob of the files in it" : "");
 }
 
+/* A folder of `lazytrain prepare`: the shards that its manifest lists. */
+static lt_status expand_prepared(builder *list, const char *folder) {
+    lt_manifest manifest;
+    LT_CHECK(lt_manifest_read(folder, list->key, &manifest));
+    lt_status status = LT_OK;
+    for (int64_t i = 0; i < manifest.count && status == LT_OK; i++)
+        status = append(list, folder, manifest.shards[i].name);
+    if (manifest.count == 0)
+        status =
+            lt_fail(LT_BAD_INPUT, "%s: the prepared folder '%s' holds no shards: no document was left for it",
+                    list->key, folder);
+    lt_manifest_free(&manifest);
+    return status;
+}
+
 static lt_status expand_folder(builder *list, const char *folder) {
+    if (lt_manifest_recognise(folder)) return expand_prepared(list, folder);
+    if (lt_manifest_unfinished(folder))
+        return lt_fail(LT_BAD_INPUT, "%s: '%s' is half done: run lazytrain prepare again to finish it",
+                       list->key, folder);
     DIR *stream = opendir(folder);
     if (stream == NULL)
         return lt_fail(LT_BAD_INPUT, "%s: cannot read folder '%s': %s", list->key, folder, strerror(errno));

@@ -1,9 +1,9 @@
 /* Which files a dataset reads: the patterns of the config expanded to one list. Internal to data/.
  *
- * A pattern is a file, a folder (its own files; names that start with a dot are left out) or a glob. All
- * patterns together give one list in natural order of the paths, so that `shard_2.bin` comes before
- * `shard_10.bin` whichever pattern named it. A file that is named twice, also through a symbolic link, is
- * listed once, with a warning.
+ * A pattern is a file, a folder (its own files; names that start with a dot are left out; of one that
+ * `lazytrain prepare` made, the shards of its manifest) or a glob. All patterns together give one list in
+ * natural order of the paths, so that `shard_2.bin` comes before `shard_10.bin` whichever pattern named it. A
+ * file that is named twice, also through a symbolic link, is listed once, with a warning.
  */
 #ifndef LT_DATA_SOURCE_H
 #define LT_DATA_SOURCE_H

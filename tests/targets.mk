@@ -73,7 +73,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/unit/checkpoint_blocks.h
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) $(HDF5_CFLAGS) -o $@ $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(HDF5_LIBS) -lm
 
-FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/*.c)) data/files.c data/plugin.c data/source.c \
+FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/*.c)) data/files.c data/manifest.c data/plugin.c data/source.c data/tokenizers/utf8.c \
                   $(addprefix comm/,status.c interrupt.c log.c)
 
 $(BUILD)/fuzz/fuzz_documents $(BUILD)/fuzz/fuzz_parquet: $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h data/*/*.h)

@@ -1,4 +1,5 @@
 #include "trainer/background.h"
+#include "comm/thread.h"
 
 #include "checkpoints/folder.h"
 #include "checkpoints/save.h"
@@ -6,7 +7,6 @@
 #include "comm/watchdog.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,14 +47,10 @@ static void *work(void *context) {
     return NULL;
 }
 
-/* Signals stay with the main thread. Where no thread is to be had the work is done here. */
+/* Where no thread is to be had the work is done here. */
 static void start_thread(lt_background *b) {
-    sigset_t all, before;
-    sigfillset(&all);
     atomic_store(&b->busy, true);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    b->running = pthread_create(&b->thread, NULL, work, b) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    b->running = lt_thread_start(&b->thread, work, b) == 0;
     if (!b->running) work(b);
 }
 

@@ -4,6 +4,7 @@
 #include "comm/log.h"
 #include "data/dataset.h"
 #include "data/documents.h"
+#include "data/manifest.h"
 #include "trainer/arguments.h"
 #include "trainer/config.h"
 
@@ -15,16 +16,18 @@
 #include <sys/stat.h>
 
 static void print_help(void) {
-    printf("Usage: lazytrain inspect [OPTION]... FILE|DIR...\n\n"
-           "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.parquet, "
-           ".jsonl, .jsonl.gz, .jsonl.zst, .json.gz) holds, or what a tokenizer is (.model, tokenizer.json, "
-           "a folder with one, VOCAB,MERGES); of a folder, every checkpoint and shard.\n\n"
-           "  --verify         read every byte: all checksums, names and shapes of a checkpoint, all ids of "
-           "a shard, all documents, every column of a Parquet file\n"
-           "  --text-key KEY   what holds the text in a row of JSON Lines or Parquet (text)\n"
-           "  --sample K       show the first K documents whole, each as a JSON string in a line\n"
-           "  --tokenizer T    count the tokens of documents and texts, decode shards; samples are what the "
-           "model will see: ids, and their text; without FILE: show T itself\n");
+    printf(
+        "Usage: lazytrain inspect [OPTION]... FILE|DIR...\n\n"
+        "Shows what a checkpoint (.h5), a token shard (.bin), a text or a file of documents (.parquet, "
+        ".jsonl, .jsonl.gz, .jsonl.zst, .json.gz) holds, or what a tokenizer is (.model, tokenizer.json, "
+        "a folder with one, VOCAB,MERGES); of a folder, every checkpoint and shard; of one of lazytrain "
+        "prepare, its manifest.\n\n"
+        "  --verify         read every byte: all checksums, names and shapes of a checkpoint, all ids of "
+        "a shard (against the manifest of lazytrain prepare), all documents, every column of a Parquet file\n"
+        "  --text-key KEY   what holds the text in a row of JSON Lines or Parquet (text)\n"
+        "  --sample K       show the first K documents whole, each as a JSON string in a line\n"
+        "  --tokenizer T    count the tokens of documents and texts, decode shards; samples are what the "
+        "model will see: ids, and their text; without FILE: show T itself\n");
 }
 
 /* Whether the tensors are those of the model that the config describes: every one read, nothing kept. */
@@ -85,6 +88,10 @@ static int is_inspectable(const struct dirent *entry) {
 /* The first bad file does not hide those after it; each has its line, the last one is the command's error. */
 static lt_status inspect_folder(const char *folder, const lt_documents_inspection *inspection) {
     struct dirent **entries;
+    if (lt_manifest_recognise(folder) && inspection->tokenizer == NULL)
+        return lt_manifest_inspect(folder, inspection->verify, stdout);
+    if (lt_manifest_unfinished(folder))
+        return lt_fail(LT_BAD_INPUT, "%s is half done: run lazytrain prepare again to finish it", folder);
     const int count = scandir(folder, &entries, is_inspectable, alphasort);
     if (count < 0) return lt_fail(LT_BAD_INPUT, "%s: %s", folder, strerror(errno));
     lt_status result = LT_OK;

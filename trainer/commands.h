@@ -4,9 +4,9 @@
 
 #include "comm/status.h"
 
-/* Collective on all ranks that were started; starts and ends MPI. The only one that does, and so the only one
- * that prints its own errors. */
+/* Collective on all ranks that were started; they start and end MPI, and so print their own errors. */
 lt_status lt_command_train(int argc, char **argv);
+lt_status lt_command_prepare(int argc, char **argv);
 
 lt_status lt_command_inspect(int argc, char **argv);
 lt_status lt_command_generate(int argc, char **argv);

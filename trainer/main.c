@@ -15,6 +15,7 @@ typedef struct command {
 } command;
 
 static const command COMMANDS[] = {
+    {"prepare", lt_command_prepare, "turn raw text into token shards, alone or under mpirun or srun"},
     {"train", lt_command_train, "train a model, alone or under mpirun or srun"},
     {"generate", lt_command_generate, "continue a text with a checkpoint's model"},
     {"inspect", lt_command_inspect, "show what a checkpoint, shard, text or tokenizer holds"},
@@ -52,7 +53,8 @@ static lt_status run_without_command(int argc, char **argv) {
 static lt_status run(int argc, char **argv, bool *told) {
     for (int i = 0; argc > 1 && i < COMMAND_COUNT; i++) {
         if (strcmp(argv[1], COMMANDS[i].name) != 0) continue;
-        *told = COMMANDS[i].run == lt_command_train; /* by its ranks, once */
+        /* by its ranks, once */
+        *told = COMMANDS[i].run == lt_command_train || COMMANDS[i].run == lt_command_prepare;
         return COMMANDS[i].run(argc - 2, argv + 2);
     }
     /* A launcher starts every rank, and one answer will do. */

@@ -26,21 +26,9 @@ bool lt_progress_on_terminal(void) {
     return isatty(STDERR_FILENO) || launcher_on_terminal();
 }
 
-static void format_duration(double seconds, char *text, size_t size) {
-    const long long s = (long long)(seconds + 0.5);
-    if (s >= 86400)
-        snprintf(text, size, "%lldd %02lldh", s / 86400, s % 86400 / 3600);
-    else if (s >= 3600)
-        snprintf(text, size, "%lldh %02lldm", s / 3600, s % 3600 / 60);
-    else if (s >= 60)
-        snprintf(text, size, "%lldm %02llds", s / 60, s % 60);
-    else
-        snprintf(text, size, "%llds", s);
-}
-
 void lt_progress_show(const lt_progress *progress, bool on_terminal, bool logged) {
     char left[32], line[256];
-    format_duration((double)(progress->steps - progress->step) * progress->seconds_a_step, left, sizeof left);
+    lt_log_duration((double)(progress->steps - progress->step) * progress->seconds_a_step, left, sizeof left);
     snprintf(line, sizeof line,
              "step %lld/%lld  %3.0f%%  loss %.4f  norm %.3f  lr %.2e  %.0f tokens/s  %s left",
              (long long)progress->step, (long long)progress->steps,

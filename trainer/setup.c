@@ -79,14 +79,17 @@ static lt_status open_sources(const lt_run *run, const lt_config_sources *source
         .document_token_first = strcmp(data->document_token_position, "first") == 0,
         .cache_folder = data->cache_dir,
         .cache_bytes = data->cache_bytes};
-    return lt_dataset_open(&(lt_dataset_options){.patterns = patterns,
-                                                 .pattern_count = count,
-                                                 .key = key,
-                                                 .tokenizer = run->config.data.tokenizer,
-                                                 .raw = run->tokenizer == NULL ? NULL : &raw,
-                                                 .sequence_length = run->config.data.seq_len,
-                                                 .vocabulary = run->config.model.vocab_size},
-                           dataset);
+    return lt_dataset_open(
+        &(lt_dataset_options){.patterns = patterns,
+                              .pattern_count = count,
+                              .key = key,
+                              .tokenizer = run->config.data.tokenizer,
+                              .raw = run->tokenizer == NULL ? NULL : &raw,
+                              .sequence_length = run->config.data.seq_len,
+                              .vocabulary = run->config.model.vocab_size,
+                              .check_share = run->grid.data_rank,
+                              .check_shares = sources == &run->config.data.train ? run->grid.data_ranks : 0},
+        dataset);
 }
 
 static bool same_name(const char *a, const char *b) {

@@ -1,5 +1,5 @@
 /* Which format a file of documents has. */
-#include "data/documents.h"
+#include "data/documents/filter.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +38,12 @@ bool lt_documents_recognise(const char *path) {
     const lt_document_kind *kind = find_kind(path, &compression);
     return kind == &lt_jsonl_documents || kind == &lt_parquet_documents ||
            (kind != NULL && compression != LT_UNCOMPRESSED);
+}
+
+const char *lt_documents_unit(const char *path) {
+    lt_compression compression;
+    const lt_document_kind *kind = find_kind(path, &compression);
+    return kind == NULL ? NULL : kind->unit;
 }
 
 lt_status lt_documents_open(lt_files *files, int64_t file, const lt_documents_options *options,
@@ -79,4 +85,40 @@ void lt_documents_close(lt_documents *documents) {
     if (documents == NULL) return;
     documents->kind->close(documents);
     free(documents);
+}
+
+lt_status lt_document_borders_add(lt_document_borders *borders, int64_t at) {
+    if (borders->count == borders->capacity) {
+        const int64_t capacity = borders->capacity == 0 ? 16 : 2 * borders->capacity;
+        int64_t *grown = reallocarray(borders->at, (size_t)capacity, sizeof *grown);
+        if (grown == NULL) return lt_fail(LT_IO, "no memory for the pieces of a file");
+        borders->at = grown;
+        borders->capacity = capacity;
+    }
+    borders->at[borders->count++] = at;
+    return LT_OK;
+}
+
+lt_status lt_documents_cut(lt_files *files, int64_t file, const lt_documents_options *options, int64_t bytes,
+                           lt_document_borders *borders) {
+    lt_documents *documents;
+    lt_status status = LT_OK;
+    borders->count = 0;
+    LT_CHECK(lt_documents_open(files, file, options, &documents));
+    if (documents->kind->cut != NULL && documents->compression == LT_UNCOMPRESSED)
+        status = documents->kind->cut(documents, bytes, borders);
+    lt_documents_close(documents);
+    LT_CHECK(status);
+    if (borders->count > 2) return LT_OK;
+    borders->count = 0; /* one piece */
+    LT_CHECK(lt_document_borders_add(borders, 0));
+    return lt_document_borders_add(borders, 0);
+}
+
+bool lt_documents_lack_keys(const lt_documents_options *options, const lt_documents_seen *seen,
+                            int64_t without_key) {
+    const lt_document_filter *filter = options->filter;
+    const bool scores = filter != NULL && filter->min_int_score >= 0 && !seen->score;
+    const bool languages = filter != NULL && filter->language != NULL && !seen->language;
+    return (seen->text && (scores || languages)) || (!seen->key && without_key > 0);
 }

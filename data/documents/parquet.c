@@ -22,7 +22,7 @@ enum { TEXT, SCORE, LANGUAGE, COLUMNS };
 typedef struct parquet_documents {
     lt_documents base;
     lt_parquet_file file;
-    int group; /* the next one to be opened */
+    int group, groups; /* the next one to be opened, and behind the last one */
     int64_t row, group_end;
     read_column columns[COLUMNS];
 } parquet_documents;
@@ -52,6 +52,13 @@ static lt_status parquet_open(lt_documents *documents) {
         return lt_fail(LT_BAD_INPUT, "%s: '%s' is compressed as a whole, which is not read; unpack it",
                        lt_files_key(documents->files), lt_files_path(documents->files, documents->file));
     LT_CHECK(lt_parquet_file_open(documents->files, documents->file, &rows->file));
+    const lt_parquet_description *about = rows->file.about;
+    const bool piece = documents->options.end != 0;
+    rows->groups =
+        piece && documents->options.end < about->groups ? (int)documents->options.end : about->groups;
+    while (rows->group < rows->groups && rows->group < documents->options.begin)
+        rows->row += about->group_rows[rows->group++];
+    rows->group_end = rows->row;
     return find_columns(rows);
 }
 
@@ -86,7 +93,7 @@ static lt_status open_group(parquet_documents *rows) {
 static lt_status advance(parquet_documents *rows, bool *found) {
     while (rows->row == rows->group_end) {
         LT_CHECK(finish_group(rows));
-        *found = rows->group < rows->file.about->groups;
+        *found = rows->group < rows->groups;
         if (!*found) return LT_OK;
         LT_CHECK(open_group(rows));
     }
@@ -188,7 +195,24 @@ static lt_status parquet_verify(lt_documents *documents) {
     return LT_OK;
 }
 
+/* Borders are row groups; the file's bytes are thought to be spread evenly over rows. */
+static lt_status parquet_cut(lt_documents *documents, int64_t bytes, lt_document_borders *borders) {
+    const lt_parquet_description *about = ((parquet_documents *)documents)->file.about;
+    const double size = (double)lt_files_bytes(documents->files, documents->file);
+    const double rows_a_piece = (double)about->rows * (double)bytes / size;
+    double rows = 0;
+    LT_CHECK(lt_document_borders_add(borders, 0));
+    for (int group = 0; group + 1 < about->groups; group++) {
+        rows += (double)about->group_rows[group];
+        if (rows < rows_a_piece) continue;
+        LT_CHECK(lt_document_borders_add(borders, group + 1));
+        rows = 0;
+    }
+    return lt_document_borders_add(borders, about->groups);
+}
+
 const lt_document_kind lt_parquet_documents = {
-    "Parquet",    "row",         sizeof(parquet_documents), parquet_open,
-    parquet_next, parquet_close, parquet_describe,          parquet_verify,
+    "Parquet",        "row",          sizeof(parquet_documents),
+    parquet_open,     parquet_next,   parquet_close,
+    parquet_describe, parquet_verify, parquet_cut,
 };

@@ -36,6 +36,7 @@ static lt_status next_piece(lt_documents *documents, lt_document *document, bool
                        lt_files_key(documents->files), lt_files_path(documents->files, documents->file),
                        document->place, documents->options.limit_bytes);
     documents->text_bytes = plain->pieces.place;
+    documents->file_bytes = lt_stream_offset(plain->pieces.stream);
     *found = piece == LT_PIECE_FOUND || (documents->options.separator == NULL && !plain->given);
     plain->given = true;
     return LT_OK;
@@ -54,5 +55,5 @@ static void plain_close(lt_documents *documents) {
 }
 
 const lt_document_kind lt_plain_documents = {
-    "text", "byte", sizeof(plain_documents), plain_open, plain_next, plain_close, NULL, NULL,
+    "text", "byte", sizeof(plain_documents), plain_open, plain_next, plain_close, NULL, NULL, NULL,
 };

@@ -86,6 +86,14 @@ void lt_stream_close(lt_stream *stream) {
     free(stream);
 }
 
+void lt_stream_seek(lt_stream *stream, int64_t offset) {
+    stream->offset = offset;
+}
+
+int64_t lt_stream_offset(const lt_stream *stream) {
+    return stream->offset;
+}
+
 static int64_t left(const lt_stream *stream) {
     return lt_files_bytes(stream->files, stream->file) - stream->offset;
 }

@@ -26,6 +26,12 @@ void lt_stream_close(lt_stream *stream);
  * something else; LT_IO: the file cannot be read, no memory; LT_STOPPED: lt_interrupt(). */
 lt_status lt_stream_read(lt_stream *stream, void *buffer, size_t size, size_t *got);
 
+/* What is read next is byte `offset` of a file that is not compressed. */
+void lt_stream_seek(lt_stream *stream, int64_t offset);
+
+/* How much of the file has been read. */
+int64_t lt_stream_offset(const lt_stream *stream);
+
 /* LT_IO: no memory, and for which file. */
 lt_status lt_stream_no_memory(const lt_stream *stream);
 

@@ -29,7 +29,7 @@ static void path_of(const lt_cache *cache, const char *entry, const char *ending
 static void to_parent(char *path) {
     char *slash = strrchr(path, '/');
     if (slash == NULL)
-        strcpy(path, ".");
+        memcpy(path, ".", 2);
     else if (slash == path)
         path[1] = '\0';
     else
@@ -88,18 +88,20 @@ int64_t lt_cache_tokens(const lt_cache *cache, const char *entry) {
 
 /* ---- reading ---- */
 
-static int32_t magic_of(const lt_cache *cache) {
-    return cache->token_bytes == 2 ? 20240520 : 20240801;
+/* llm.c's header, with the upper half of a count that it has no room for behind the count. */
+static void fill_header(const lt_cache *cache, int64_t tokens, unsigned char head[LT_SHARD_HEADER_BYTES]) {
+    lt_shard_write_header(head, tokens, cache->token_bytes);
+    for (int byte = 0; byte < 4; byte++)
+        head[12 + byte] = (unsigned char)((uint64_t)tokens >> (32 + 8 * byte));
 }
 
 /* Whether the header says what the file's size says. */
 static bool is_sound(const lt_cache *cache, int descriptor, int64_t bytes) {
-    uint32_t header[4];
-    if (pread(descriptor, header, sizeof header, 0) != (ssize_t)sizeof header) return false;
-    const int64_t tokens = (int64_t)header[3] << 32 | header[2];
-    return (int32_t)header[0] == magic_of(cache) &&
-           (bytes - LT_SHARD_HEADER_BYTES) % cache->token_bytes == 0 &&
-           (bytes - LT_SHARD_HEADER_BYTES) / cache->token_bytes == tokens;
+    unsigned char head[LT_SHARD_HEADER_BYTES], expected[LT_SHARD_HEADER_BYTES];
+    fill_header(cache, (bytes - LT_SHARD_HEADER_BYTES) / cache->token_bytes, expected);
+    return (bytes - LT_SHARD_HEADER_BYTES) % cache->token_bytes == 0 &&
+           pread(descriptor, head, sizeof head, 0) == (ssize_t)sizeof head &&
+           memcmp(head, expected, sizeof head) == 0;
 }
 
 /* Opens KEY.partial while someone writes it. What a writer left that is gone is not read: after a power cut
@@ -282,11 +284,10 @@ lt_status lt_cache_append(lt_cache_writer *writer, const int32_t *ids, size_t co
     return LT_OK;
 }
 
-/* The header of llm.c's format, with the upper half of a count that it has no room for behind the count. */
 static lt_status write_header(const lt_cache_writer *writer) {
-    const uint32_t header[4] = {(uint32_t)magic_of(writer->cache), writer->cache->token_bytes == 2 ? 1 : 7,
-                                (uint32_t)writer->tokens, (uint32_t)(writer->tokens >> 32)};
-    if (pwrite(writer->descriptor, header, sizeof header, 0) != (ssize_t)sizeof header ||
+    unsigned char head[LT_SHARD_HEADER_BYTES];
+    fill_header(writer->cache, writer->tokens, head);
+    if (pwrite(writer->descriptor, head, sizeof head, 0) != (ssize_t)sizeof head ||
         fsync(writer->descriptor) != 0)
         return fail(writer->cache, "cannot write", writer->entry, ".partial");
     return LT_OK;

@@ -1,4 +1,5 @@
 #include "data/raw/raw.h"
+#include "comm/thread.h"
 #include "comm/interrupt.h"
 #include "comm/watchdog.h"
 #include "data/order.h"
@@ -217,11 +218,7 @@ static lt_status wait_for_worker(lt_raw *raw, int64_t file) {
     if (raw->file[file].failure != NULL)
         return lt_fail(raw->file[file].status, "%s", raw->file[file].failure);
     call_worker(raw);
-    struct timespec until; /* other processes write, too, and do not tell */
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 50000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const struct timespec until = lt_thread_deadline(50); /* other processes write, too, and do not tell */
     pthread_cond_timedwait(&raw->changed, &raw->mutex, &until);
     return LT_OK;
 }
@@ -229,10 +226,11 @@ static lt_status wait_for_worker(lt_raw *raw, int64_t file) {
 /* Moves the cursor to the file of an item; where that lies at or behind epoch `epochs`, found is false. */
 static lt_status walk_to(lt_raw *raw, const lt_shuffle *shuffle, int64_t item, int64_t epochs, bool *found,
                          int64_t *file, int64_t *sample) {
+    *found = false;
     begin_walk(raw, shuffle, item);
     LT_CHECK(lt_raw_worker_start(raw));
     lt_raw_cursor *cursor = &raw->cursor;
-    for (*found = false; !*found && cursor->epoch < epochs;) {
+    while (!*found && cursor->epoch < epochs) {
         whereabouts where;
         *file = lt_raw_file_at(raw, shuffle, cursor->epoch, cursor->place);
         LT_CHECK(find_in_file(raw, *file, item - cursor->first, &where, sample));
@@ -273,7 +271,7 @@ static lt_status read_sample(lt_raw *raw, int64_t file, int64_t sample, int32_t 
 static lt_status raw_read_item(lt_reader *base, const lt_shuffle *shuffle, int64_t item, int32_t *tokens,
                                int64_t *epoch) {
     lt_raw *raw = (lt_raw *)base;
-    int64_t file, sample;
+    int64_t file = 0, sample = 0;
     bool found;
     pthread_mutex_lock(&raw->mutex);
     lt_status status = walk_to(raw, shuffle, item, INT64_MAX, &found, &file, &sample);
@@ -286,7 +284,7 @@ static lt_status raw_read_item(lt_reader *base, const lt_shuffle *shuffle, int64
 static lt_status raw_count(lt_reader *base, int64_t limit, int64_t *samples) {
     lt_raw *raw = (lt_raw *)base;
     const lt_shuffle natural = {.shuffle = false};
-    int64_t file, sample;
+    int64_t file = 0, sample = 0;
     bool found;
     pthread_mutex_lock(&raw->mutex);
     const lt_status status = walk_to(raw, &natural, limit - 1, 1, &found, &file, &sample);

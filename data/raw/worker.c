@@ -1,9 +1,9 @@
 /* The thread that tokenises: the file that is read, and those that come next, each that nobody else has or
  * does. */
 #include "data/raw/raw.h"
+#include "comm/thread.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -119,23 +119,17 @@ static void *work(void *argument) {
         pthread_mutex_lock(&raw->mutex);
         pthread_cond_broadcast(&raw->changed);
         if (worked || raw->ended || raw->calls != calls) continue;
-        struct timespec until; /* a process that writes what comes next may die */
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++;
+        /* A process that writes what comes next may die. */
+        const struct timespec until = lt_thread_deadline(1000);
         pthread_cond_timedwait(&raw->changed, &raw->mutex, &until);
     }
     pthread_mutex_unlock(&raw->mutex);
     return NULL;
 }
 
-/* Signals are the main thread's. */
 lt_status lt_raw_worker_start(lt_raw *raw) {
     if (raw->started) return LT_OK;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(&raw->thread, NULL, work, raw);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    const int error = lt_thread_start(&raw->thread, work, raw);
     raw->started = error == 0;
     return error == 0 ? LT_OK : lt_fail(LT_IO, "cannot start the thread that tokenises: %s", strerror(error));
 }

@@ -147,7 +147,7 @@ static int32_t greatest_id(const lt_vocabulary *vocabulary, int32_t greatest) {
 
 static lt_status build_pieces(lt_bpe *bpe) {
     const int64_t count = greatest_id(&bpe->added_texts, greatest_id(&bpe->vocabulary, -1)) + 1;
-    id_text *list = calloc((size_t)count, sizeof *list);
+    id_text *list = calloc((size_t)count + 1, sizeof *list);
     if (list == NULL) return lt_fail(LT_IO, "no memory for its vocabulary");
     lt_status status = list_ids(bpe, list, count);
     if (status == LT_OK) status = fill_pieces(bpe, list, count);

@@ -10,6 +10,21 @@ trap 'rm -rf "$folder"' EXIT
 "$build/tests/bench/bench_model" "$(nproc)"
 tests/mpirun_ranks 1 "$build/tests/bench/bench_checkpoint" "$folder"
 tests/mpirun_ranks 2 "$build/tests/bench/bench_reduce"
+"$build/tests/bench/bench_shuffle" "$folder"
+
+# ---- preparing 100 MB of rows, this repository's text in random pieces, with GPT-2's tokenizer where it is, else a small one ----
+git ls-files '*.c' '*.h' '*.md' | xargs cat | perl -MJSON::PP=encode_json -e 'local $/; my $text = <>; srand 1;
+  for (my $n = 0; $n < 1e8;) { my $row = substr $text, rand(length($text) - 9000), 200 + rand 8000;
+    my $line = encode_json({text => $row}); $n += length $line; print "$line\n" }' >"$folder/rows.jsonl"
+: >"$folder/empty.jsonl"
+gpt2=${LAZYTRAIN_TEST_DATA:-../shared/data}/tokenizers/gpt2
+tokenizer=${gpt2}_encoder.json,${gpt2}_vocab.bpe
+if [ ! -e "${gpt2}_encoder.json" ]; then
+  source tests/cli/lib/tokenizer.sh
+  tokenizer=$folder/tokenizer.json
+  write_tokenizer "$tokenizer"
+fi
+"$build/tests/bench/bench_prepare" "$build/lazytrain" "$tokenizer" "$folder/rows.jsonl" "$folder/prepared" "$folder/empty.jsonl"
 
 python=${VENV:-$build/venv}/bin/python
 [ -x "$python" ] || python=python3
