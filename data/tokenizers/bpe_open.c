@@ -37,7 +37,7 @@ static void find_bytes(lt_bpe *bpe) {
 /* Whether a word of marks and then of other characters ends where the next mark stands, because no token goes
  * over that border. Then the text need not be merged as one. */
 static bool ends_at_marks(const lt_bpe *bpe) {
-    if (bpe->byte_level || bpe->splitters.count > 0 ||
+    if (bpe->byte_level || bpe->splitters.count == LT_MAX_SPLITTERS ||
         lt_vocabulary_find(&bpe->vocabulary, LT_SPACE_MARK, LT_SPACE_MARK_BYTES) < 0)
         return false;
     for (size_t i = 0; i < bpe->vocabulary.count; i++) {
@@ -190,5 +190,6 @@ void lt_bpe_close(lt_tokenizer *tokenizer) {
     lt_added_free(&bpe->added);
     lt_added_free(&bpe->added_normalized);
     lt_normalizers_free(&bpe->normalizers);
+    lt_normalizers_free(&bpe->metaspace);
     lt_splitters_free(&bpe->splitters);
 }

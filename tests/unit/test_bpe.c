@@ -174,9 +174,21 @@ static const struct {
     {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[b]]\"},\"behavior\":\"Isolated\"}"
      "," MODEL "}",
      "uses a class in a character class"},
-    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Contiguous\"}"
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Doubled\"}"
      "," MODEL "}",
-     "its pre-tokenizer Split with behavior 'Contiguous'"},
+     "its pre-tokenizer Split with behavior 'Doubled'"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\"}," MODEL "}",
+     "its Metaspace with replacement '_' is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"last\"}," MODEL
+     "}",
+     "its Metaspace with prepend_scheme 'last' is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\",\"replacement\":"
+     "\"▁\"},{\"type\":\"ByteLevel\"}]}," MODEL "}",
+     "its pre-tokenizer behind Metaspace: 'ByteLevel' is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":"
+     "\"Metaspace\","
+     "\"replacement\":\"▁\"}]}," MODEL "}",
+     "one before 'Metaspace'"},
     {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":"
      "\"Digits\"}]}," MODEL "}",
      "one behind ByteLevel: 'Digits'"},
