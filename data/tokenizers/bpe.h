@@ -24,6 +24,7 @@ typedef struct lt_bpe {
     lt_added added, added_normalized; /* found before and after normalization */
     lt_vocabulary added_texts;        /* all added tokens; those that are special have text in `special` */
     lt_vocabulary special;
+    int32_t beyond; /* added tokens that the vocabulary lacks, so far */
     lt_normalizers normalizers;
     lt_normalizers metaspace; /* empty, or U+2581 for spaces, done to what lies between added tokens */
     lt_splitters splitters;

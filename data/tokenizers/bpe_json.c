@@ -180,6 +180,25 @@ static lt_status read_model(lt_bpe *bpe, const json_t *model) {
 
 /* ---- added tokens ---- */
 
+/* The reference gives an added token the id that its text has, or the next one behind the vocabulary,
+ * whatever the file says. */
+static lt_status check_added_id(lt_bpe *bpe, const char *text, size_t bytes, json_int_t id) {
+    const int32_t known = lt_vocabulary_find(&bpe->vocabulary, text, bytes);
+    if (known >= 0 && known != id)
+        return lt_fail(LT_BAD_INPUT,
+                       "its added token '%s' has id %" JSON_INTEGER_FORMAT
+                       ", but its vocabulary says %" PRId32,
+                       text, id, known);
+    if (known >= 0) return LT_OK;
+    const int32_t before = lt_vocabulary_find(&bpe->added_texts, text, bytes);
+    const json_int_t expected = before >= 0 ? before : (json_int_t)bpe->vocabulary.count + bpe->beyond++;
+    if (id == expected) return LT_OK;
+    return lt_fail(LT_BAD_INPUT,
+                   "its added token '%s' has id %" JSON_INTEGER_FORMAT ", expected %" JSON_INTEGER_FORMAT
+                   ": those that are not among the %zu tokens of its vocabulary count on from there",
+                   text, id, expected, bpe->vocabulary.count);
+}
+
 static lt_status add_token(lt_bpe *bpe, const json_t *token) {
     const char *text = text_of(token, "content");
     const json_int_t id = json_integer_value(json_object_get(token, "id"));
@@ -187,12 +206,7 @@ static lt_status add_token(lt_bpe *bpe, const json_t *token) {
     if (bytes == 0 || !json_is_integer(json_object_get(token, "id")) || id < 0 || id >= LT_MAX_TOKENS)
         return lt_fail(LT_BAD_INPUT, "its added token '%s' lacks content or id", text);
     if (is_set(token, "single_word")) return unsupported("added token with single_word", text);
-    const int32_t known = lt_vocabulary_find(&bpe->vocabulary, text, bytes);
-    if (known >= 0 && known != id)
-        return lt_fail(LT_BAD_INPUT,
-                       "its added token '%s' has id %" JSON_INTEGER_FORMAT
-                       ", but its vocabulary says %" PRId32,
-                       text, id, known);
+    LT_CHECK(check_added_id(bpe, text, bytes, id));
     LT_CHECK(lt_vocabulary_add(&bpe->added_texts, text, bytes, (int32_t)id));
     if (is_set(token, "special")) LT_CHECK(lt_vocabulary_add(&bpe->special, text, bytes, (int32_t)id));
     const bool normalized = is_set(token, "normalized");

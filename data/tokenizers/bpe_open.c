@@ -157,7 +157,8 @@ static lt_status build_pieces(lt_bpe *bpe) {
 
 /* The names that published tokenizers give the end of a text. */
 static int32_t find_end_of_text(const lt_bpe *bpe) {
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"};
+    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>",
+                                        "<eos>",         "<|im_end|>",      "<｜end▁of▁sentence｜>"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int32_t id = lt_vocabulary_find(&bpe->added_texts, names[i], strlen(names[i]));
         if (id < 0) id = lt_vocabulary_find(&bpe->vocabulary, names[i], strlen(names[i]));

@@ -197,7 +197,10 @@ static const struct {
      "its added token with single_word '<m>' is not supported"},
     {"{\"added_tokens\":[{\"id\":3,\"content\":\"a\"}]," MODEL "}",
      "'a' has id 3, but its vocabulary says 0"},
-    {"{\"added_tokens\":[{\"id\":2,\"content\":\"<m>\"}]," MODEL "}", "id 2 belongs to two tokens"},
+    {"{\"added_tokens\":[{\"id\":2,\"content\":\"<m>\"}]," MODEL "}",
+     "its added token '<m>' has id 2, expected 3"},
+    {"{\"added_tokens\":[{\"id\":3,\"content\":\"<m>\"},{\"id\":5,\"content\":\"<n>\"}]," MODEL "}",
+     "its added token '<n>' has id 5, expected 4"},
     {"{\"added_tokens\":[{\"content\":\"<m>\"}]," MODEL "}", "its added token '<m>' lacks content or id"},
 };
 
