@@ -243,7 +243,8 @@ lt_status lt_cache_begin(const lt_cache *cache, const char *entry, lt_cache_writ
     if (is_there(cache, entry, ".bin")) return LT_OK;
     if (!make_folder(cache->folder)) return fail(cache, "cannot make the folder of", entry, ".partial");
     const int descriptor = lock_partial(cache, entry);
-    if (descriptor < 0) return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot lock", entry, ".partial");
+    if (descriptor < 0)
+        return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write or lock", entry, ".partial");
     lt_cache_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL || ftruncate(descriptor, 0) != 0 ||
         ftruncate(descriptor, LT_SHARD_HEADER_BYTES) != 0 ||

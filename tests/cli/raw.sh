@@ -159,7 +159,7 @@ test_a_cache_without_locks() {
   write_config
   load_faults FAULT_LOCK=.partial FAULT_WHEN=tiny.yaml
   expect 74 train 1
-  expect_error "data.cache_dir: cannot lock 'cache/.*[.]partial': Function not implemented"
+  expect_error "data.cache_dir: cannot write or lock 'cache/.*[.]partial': Function not implemented"
 }
 
 # The watchdog forgives a file that takes long as long as tokenising goes on.
