@@ -36,14 +36,14 @@ static void to_parent(char *path) {
         *slash = '\0';
 }
 
-/* Whether the folder can be used, or made where the nearest one above it is. Nothing is made yet: what is
- * refused later leaves nothing behind. */
-static lt_status check_folder(const char *folder, const char *key) {
+lt_status lt_cache_check(const lt_cache *cache, bool write, const char *key) {
+    const char *folder = cache->folder;
     char path[PATH_MAX];
     struct stat info;
     snprintf(path, sizeof path, "%s", folder);
     while (stat(path, &info) != 0 && errno == ENOENT && strcmp(path, ".") != 0) to_parent(path);
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && access(path, R_OK | W_OK | X_OK) == 0)
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) &&
+        access(path, R_OK | X_OK | (write ? W_OK : 0)) == 0)
         return LT_OK;
     const char *reason =
         stat(path, &info) == 0 && !S_ISDIR(info.st_mode) ? "it is no folder" : strerror(errno);
@@ -65,7 +65,6 @@ lt_status lt_cache_open(const char *folder, int64_t limit_bytes, int token_bytes
     *cache = (lt_cache){.limit_bytes = limit_bytes, .token_bytes = token_bytes};
     if (strlen(folder) > PATH_MAX - 64)
         return lt_fail(LT_BAD_INPUT, "%s: the folder's name is too long", key);
-    LT_CHECK(check_folder(folder, key));
     cache->folder = strdup(folder);
     return cache->folder != NULL ? LT_OK : lt_fail(LT_IO, "%s: no memory", key);
 }
@@ -124,7 +123,7 @@ static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_r
         if (fstat(descriptor, &info) != 0 || !is_sound(cache, descriptor, info.st_size)) {
             lt_log_warning("data.cache_dir: '%s' is damaged; its file is tokenised again", path);
             close(descriptor);
-            unlink(path);
+            if (unlink(path) != 0 && errno != ENOENT) return fail(cache, "cannot remove", entry, ".bin");
             reader->whole = false;
             descriptor = -1;
         } else {
@@ -153,6 +152,10 @@ static bool is_there(const lt_cache *cache, const char *entry, const char *endin
     char path[PATH_MAX];
     path_of(cache, entry, ending, path);
     return access(path, F_OK) == 0;
+}
+
+bool lt_cache_has(const lt_cache *cache, const char *entry) {
+    return is_there(cache, entry, ".bin");
 }
 
 lt_status lt_cache_look(const lt_cache *cache, const char *entry, lt_cache_reader *reader) {

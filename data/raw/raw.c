@@ -121,7 +121,12 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
         LT_CHECK_DONE(status, lt_fail(LT_IO, "%s: no memory for the table of files", options->key));
     LT_CHECK_DONE(status, lt_cache_open(raw->options.cache_folder, raw->options.cache_bytes, token_bytes,
                                         "data.cache_dir", &raw->cache));
-    for (int64_t i = 0; i < lt_files_count(files); i++) LT_CHECK_DONE(status, look_at_file(raw, i));
+    bool whole = true; /* nothing will be written, so the folder may be one that cannot be */
+    for (int64_t i = 0; i < lt_files_count(files); i++) {
+        LT_CHECK_DONE(status, look_at_file(raw, i));
+        whole = whole && lt_cache_has(&raw->cache, raw->file[i].entry);
+    }
+    LT_CHECK_DONE(status, lt_cache_check(&raw->cache, !whole, "data.cache_dir"));
     *out = &raw->base;
     return LT_OK;
 done:

@@ -155,6 +155,25 @@ test_a_cache_that_cannot_be_written() {
   [ -z "$(find cache -name '*.partial')" ] || fail "it holds $(ls cache)"
 }
 
+# A cache that cannot be written is enough where it holds all.
+test_a_read_only_cache() {
+  unshare -rm true 2>/dev/null || skip "no mounts of one's own"
+  write_config
+  expect 0 train 1 checkpoint.dir=whole
+  cat >read_only <<SCRIPT
+#!/bin/sh
+exec unshare -rm sh -c 'mount --bind cache cache && mount -o remount,ro,bind cache && exec "\$0" "\$@"' '$LAZYTRAIN' "\$@"
+SCRIPT
+  chmod +x read_only
+  LAZYTRAIN=./read_only expect 0 train 1
+  same_tensors "$(step_file whole 60)" "$(step_file out 60)"
+  LAZYTRAIN=./read_only refused "data.cache_dir: cannot use 'cache' for the cache 'cache': Read-only file system" -- \
+    train 1 data.separator=x checkpoint.dir=none
+  truncate -s 1100 "$(find cache -name '*.bin' | head -n 1)"
+  LAZYTRAIN=./read_only expect 74 train 1 checkpoint.dir=none
+  expect_error "data.cache_dir: cannot remove 'cache/.*[.]bin': Read-only file system"
+}
+
 test_a_cache_without_locks() {
   write_config
   load_faults FAULT_LOCK=.partial FAULT_WHEN=tiny.yaml
