@@ -30,6 +30,7 @@ typedef struct lt_raw_options {
     bool document_token_first; /* before each document, else behind it */
     const char *cache_folder;
     int64_t cache_bytes;
+    int sharers;          /* datasets of this process that share the cache; 0: this one alone */
     int64_t piece_tokens; /* 0: LT_PIECE_TOKENS; other values give another order */
 } lt_raw_options;
 

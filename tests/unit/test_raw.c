@@ -251,6 +251,50 @@ static void test_natural_order_and_count(void **state) {
     lt_dataset_close(dataset);
 }
 
+/* Names, times and inodes of what a cache holds whole. */
+static void list_cache(const char *cache, char *list, size_t size) {
+    char command[700];
+    snprintf(command, sizeof command, "stat -c '%%n %%i %%W' %s/*.bin", in_folder(cache));
+    FILE *output = popen(command, "r");
+    assert_non_null(output);
+    list[fread(list, 1, size - 1, output)] = '\0';
+    pclose(output);
+}
+
+/* Datasets that read ahead in one cache, which has no room for all, do not tokenise again and again. */
+static void test_sharers_come_to_rest(void **state) {
+    (void)state;
+    enum { SHARERS = 2 };
+    lt_dataset *dataset[SHARERS];
+    char before[4096] = "", now[4096];
+    for (int i = 0; i < SHARERS; i++) {
+        const char *pattern = in_folder(i == 0 ? "part_[0-2].jsonl" : "part_[34].jsonl");
+        const lt_raw_options raw = {.tokenizer = bytes,
+                                    .document_token = 256,
+                                    .cache_folder = in_folder("cache"),
+                                    .cache_bytes = 4 * length[2],
+                                    .sharers = SHARERS,
+                                    .piece_tokens = PIECE_TOKENS};
+        const lt_dataset_options options = {.patterns = &pattern,
+                                            .pattern_count = 1,
+                                            .key = "data.train",
+                                            .tokenizer = "bytes",
+                                            .raw = &raw,
+                                            .sequence_length = T,
+                                            .vocabulary = 257};
+        assert_int_equal(lt_dataset_open(&options, &dataset[i]), LT_OK);
+        item(dataset[i], 0, NULL);
+    }
+    for (int tries = 0;; tries++) {
+        list_cache("cache", now, sizeof now);
+        if (strcmp(now, before) == 0) break;
+        assert_true(tries < 10);
+        memcpy(before, now, sizeof now);
+        nanosleep(&(struct timespec){.tv_sec = 2}, NULL); /* workers look every second */
+    }
+    for (int i = 0; i < SHARERS; i++) lt_dataset_close(dataset[i]);
+}
+
 /* ---- what goes wrong ---- */
 
 /* What cannot be written before it is its turn, as on a full disk, is tried again. */
@@ -386,6 +430,7 @@ int main(void) {
         RAW_TEST(test_resume_without_counts),
         RAW_TEST(test_processes),
         RAW_TEST(test_natural_order_and_count),
+        RAW_TEST(test_sharers_come_to_rest),
         RAW_TEST(test_room_comes_back),
         RAW_TEST(test_changed_file),
         RAW_TEST(test_broken_file),
