@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 const char lt_byte_level_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -20,7 +21,7 @@ const char lt_byte_level_pattern[] =
 typedef struct translation {
     const char *pattern, *at; /* what is read next */
     FILE *out;
-    bool in_class;
+    bool in_class, caseless;
 } translation;
 
 static lt_status refuse(const translation *all, const char *what) {
@@ -47,8 +48,10 @@ static void put_members(const translation *all, char escape, const char *name) {
         fputs(SPACES, all->out);
     } else if (escape == 'd') {
         put_category(all, "Nd");
-    } else if (escape == 'w') { /* Latin-1's superscripts and fractions are words to Oniguruma */
-        fputs("\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", all->out);
+    } else if (escape == 'w') {
+        fputs("\\p{Alphabetic}", all->out);
+        if (!all->in_class) /* there Latin-1's superscripts and fractions are words to Oniguruma */
+            fputs("\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", all->out);
         const char *const categories[] = {"L", "M", "Nd", "Pc"};
         for (int i = 0; i < 4; i++) put_category(all, categories[i]);
     } else if (strlen(name) <= 2) {
@@ -90,6 +93,55 @@ static lt_status put_escape(translation *all) {
         return refuse(all, (char[]){'\\', escape, '\0'});
     fputc('\\', all->out);
     fputc(escape, all->out);
+    if (escape == 'x' && *all->at == '{') { /* no interval */
+        const size_t length = strcspn(all->at, "}");
+        fwrite(all->at, 1, length, all->out);
+        all->at += length;
+    }
+    return LT_OK;
+}
+
+/* {n,m}; all->at stands behind the brace. A + behind it, which PCRE2 takes for possessive, repeats it to
+ * Oniguruma, as ? behind {n} makes it optional; and {,m} is {0,m}. */
+static lt_status put_interval(translation *all) {
+    static const char digits[] = "0123456789";
+    const char *low = all->at;
+    const size_t low_digits = strspn(low, digits);
+    const bool ranged = low[low_digits] == ',';
+    const char *high = low + low_digits + ranged;
+    const size_t high_digits = ranged ? strspn(high, digits) : 0;
+    const char *next = high + high_digits + 1;
+    fputc('{', all->out);
+    if (next[-1] != '}' || low_digits + high_digits == 0) return LT_OK; /* a brace */
+    if (*next == '+' || (*next == '?' && !ranged))
+        return refuse(all, *next == '+' ? "+ behind an interval" : "? behind {n}");
+    if (low_digits == 0) fputc('0', all->out);
+    fwrite(low, 1, (size_t)(next - low), all->out);
+    all->at = next;
+    return LT_OK;
+}
+
+/* Options; all->at stands behind the parenthesis. In the midst of a pattern they hold for all alternatives
+ * that follow, and m is another one, to Oniguruma. */
+static lt_status check_options(translation *all) {
+    if (*all->at != '?') return LT_OK;
+    const char *end = all->at + 1;
+    while ((*end >= 'a' && *end <= 'z') || *end == '-') end++;
+    if (*end != ':' && *end != ')') return LT_OK;
+    for (const char *option = all->at + 1; option < end; option++) {
+        if (*option != 'i' && *option != '-') return refuse(all, (char[]){'(', '?', *option, '\0'});
+        all->caseless |= *option == 'i';
+    }
+    if (*end == ')' && all->at - 1 != all->pattern) return refuse(all, "options in its midst");
+    return LT_OK;
+}
+
+/* Letters that one character folds to, which caseless PCRE2 does not compare. */
+static lt_status check_folding(const translation *all) {
+    static const char *const together[] = {"ss", "st", "ff", "fi", "fl"};
+    for (const char *at = all->pattern; all->caseless && *at != '\0'; at++)
+        for (size_t i = 0; i < sizeof together / sizeof *together; i++)
+            if (strncasecmp(at, together[i], 2) == 0) return refuse(all, "(?i) with letters of a ligature");
     return LT_OK;
 }
 
@@ -111,10 +163,15 @@ static lt_status translate(translation *all) {
             }
         } else if (c == ']') {
             all->in_class = false;
+        } else if (c == '(' && !all->in_class) {
+            LT_CHECK(check_options(all));
+        } else if (c == '{' && !all->in_class) {
+            LT_CHECK(put_interval(all));
+            continue;
         }
         fputc(c, all->out);
     }
-    return LT_OK;
+    return check_folding(all);
 }
 
 static lt_status compile(const char *pattern, size_t bytes, uint32_t flags, pcre2_code **code) {
@@ -154,7 +211,7 @@ lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool li
     lt_status status = translate(&all);
     if (fclose(all.out) != 0 && status == LT_OK)
         status = lt_fail(LT_IO, "no memory for a tokenizer's pattern");
-    if (status == LT_OK) status = compile(translated, bytes, PCRE2_UCP, &splitter.code);
+    if (status == LT_OK) status = compile(translated, bytes, PCRE2_UCP | PCRE2_MULTILINE, &splitter.code);
     free(translated);
     LT_CHECK(status);
     return add(splitters, splitter);

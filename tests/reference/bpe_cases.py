@@ -53,9 +53,10 @@ VARIANTS = {
                                 byte_level(False)), [], {}),
     "next": (None, sequence(split(r"\s", "MergedWithNext"), split(r"\d", "MergedWithNext", True), byte_level(False)), [], {}),
     "contiguous": (None, sequence(split(r"\p{P}", "Contiguous"), split("[a-z]", "Contiguous", True), byte_level()), [], {}),
+    "lines": (None, sequence(split(r"^\s+|\s+$"), split(r"[\w']+"), split(r"\p{N}{,2}"), byte_level(False)), [], {}),
     "no_words": (None, byte_level(False), [], {}),
 }
-PIECES = ["a", "b", " the", " ", "  ", "\n", "\r\n", "\t", "12", "4567", "né", "é", "e\u0301", "日本", "々", "😀", "\0", "\u180e",
+PIECES = ["a", "b", " the", " ", "  ", "\n", "\n\n", "\n ", "\r\n", "\t", "12", "4567", "né", "é", "e\u0301", "日本", "々", "😀", "\0", "\u180e",
           "\u0085", "\u00a0", "\u3000", "'s", "'S", "'LL", "K", ".", "!!", "<m>", " <m> ", "<tool>  ", "\u1e9b\u0323",
           "\u0915\u094d\u0937", "½", "Ⅷ", "ǅ", "ABC", "training", " model", "\U00010d6f", "\U00013460", "\u0897", "▁"]
 

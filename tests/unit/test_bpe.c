@@ -177,6 +177,21 @@ static const struct {
     {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Doubled\"}"
      "," MODEL "}",
      "its pre-tokenizer Split with behavior 'Doubled'"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?m:a)\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses (?m, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(?i)b\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses options in its midst, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:ss)\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses (?i) with letters of a ligature, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{1,3}+\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses + behind an interval, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}?\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses ? behind {n}, which is not supported"},
     {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\"}," MODEL "}",
      "its Metaspace with replacement '_' is not supported"},
     {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"last\"}," MODEL
