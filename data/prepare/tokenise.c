@@ -440,7 +440,7 @@ static lt_status deal_open(work *all, int64_t *total) {
     if (open == NULL || load == NULL || all->mine == NULL)
         status = lt_fail(LT_IO, "no memory for %zu pieces", count);
     status = lt_grid_share_status(all->crew->grid, status, NULL);
-    if (status == LT_OK) status = find_open(all, open);
+    if (status == LT_OK && open != NULL) status = find_open(all, open);
     if (status == LT_OK && open != NULL && load != NULL) deal(all, open, load, total);
     free(open);
     free(load);
