@@ -81,6 +81,9 @@ lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuf
 /* Ends the waiting of the calls above, now and later, until it is called with false. */
 void lt_dataset_stop(lt_dataset *dataset, bool stop);
 
+/* What the calls above ask now and then while they wait; true ends them with LT_STOPPED. NULL: nothing. */
+void lt_dataset_heed(lt_dataset *dataset, bool (*stop)(void *context), void *context);
+
 /* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary
  * (file and offset named); LT_IO: the file shrank, vanished or cannot be read. */
 lt_status lt_dataset_read(const lt_dataset *dataset, int64_t index, int32_t *tokens);

@@ -104,6 +104,16 @@ static bool is_sound(const lt_cache *cache, int descriptor, int64_t bytes) {
            memcmp(head, expected, sizeof head) == 0;
 }
 
+/* Opens KEY.partial while someone writes it. What a writer left that is gone is not read: after a power cut
+ * it may be anything. -1: nothing there, or errno. */
+static int open_partial(const char *path) {
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0 || flock(descriptor, LOCK_SH | LOCK_NB) != 0) return descriptor;
+    close(descriptor);
+    errno = ENOENT;
+    return -1;
+}
+
 static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_reader *reader) {
     char path[PATH_MAX];
     path_of(cache, entry, ".bin", path);
@@ -123,7 +133,7 @@ static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_r
     }
     if (descriptor < 0) {
         path_of(cache, entry, ".partial", path);
-        descriptor = open(path, O_RDONLY | O_CLOEXEC);
+        descriptor = open_partial(path);
     }
     if (descriptor < 0 && errno != ENOENT) return fail(cache, "cannot open", entry, ".partial");
     reader->descriptor = descriptor;
@@ -196,9 +206,15 @@ static int open_locked(const lt_cache *cache, const char *path, const char *entr
         if (errno == EEXIST) errno = EWOULDBLOCK;
         return -1;
     }
+    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        const int error = errno; /* of a file system that has no locks: waiting would never end */
+        close(descriptor);
+        errno = error;
+        return -1;
+    }
     struct stat locked, named;
-    const bool own = flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &locked) == 0 &&
-                     stat(path, &named) == 0 && locked.st_ino == named.st_ino;
+    const bool own =
+        fstat(descriptor, &locked) == 0 && stat(path, &named) == 0 && locked.st_ino == named.st_ino;
     if (own && !is_there(cache, entry, ".bin")) {
         *left = locked.st_size;
         return descriptor;
@@ -227,7 +243,8 @@ lt_status lt_cache_begin(const lt_cache *cache, const char *entry, lt_cache_writ
     if (is_there(cache, entry, ".bin")) return LT_OK;
     if (!make_folder(cache->folder)) return fail(cache, "cannot make the folder of", entry, ".partial");
     const int descriptor = lock_partial(cache, entry);
-    if (descriptor < 0) return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write", entry, ".partial");
+    if (descriptor < 0)
+        return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write or lock", entry, ".partial");
     lt_cache_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL || ftruncate(descriptor, 0) != 0 ||
         ftruncate(descriptor, LT_SHARD_HEADER_BYTES) != 0 ||
@@ -342,6 +359,11 @@ static void evict(const lt_cache *cache, const char *keep) {
     free(list);
 }
 
+static void close_writer(lt_cache_writer *writer) {
+    close(writer->descriptor);
+    free(writer);
+}
+
 lt_status lt_cache_finish(lt_cache_writer *writer) {
     char partial[PATH_MAX], whole[PATH_MAX];
     path_of(writer->cache, writer->entry, ".partial", partial);
@@ -353,6 +375,8 @@ lt_status lt_cache_finish(lt_cache_writer *writer) {
     if (rename(partial, whole) != 0)
         LT_CHECK_DONE(status, fail(writer->cache, "cannot rename", writer->entry, ".partial"));
     evict(writer->cache, writer->entry);
+    close_writer(writer);
+    return LT_OK;
 done:
     lt_cache_abandon(writer);
     return status;
@@ -360,6 +384,8 @@ done:
 
 void lt_cache_abandon(lt_cache_writer *writer) {
     if (writer == NULL) return;
-    close(writer->descriptor);
-    free(writer);
+    char path[PATH_MAX];
+    path_of(writer->cache, writer->entry, ".partial", path);
+    unlink(path); /* while it is locked: nobody else's */
+    close_writer(writer);
 }

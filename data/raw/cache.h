@@ -66,7 +66,7 @@ lt_status lt_cache_append(lt_cache_writer *writer, const int32_t *ids, size_t co
  * error. */
 lt_status lt_cache_finish(lt_cache_writer *writer);
 
-/* Leaves the entry to the next writer. NULL is allowed. */
+/* Removes what is written, which only takes room: the next writer begins anew. NULL is allowed. */
 void lt_cache_abandon(lt_cache_writer *writer);
 
 #endif

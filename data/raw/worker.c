@@ -44,6 +44,7 @@ static lt_status append_documents(tokenising *all, int64_t file) {
         LT_CHECK(lt_documents_next(all->documents, &document, &found));
         if (!found) return lt_files_check_unchanged(raw->files, file);
         LT_CHECK(append_document(all, &document));
+        all->raw->documents++;
     }
 }
 
@@ -101,6 +102,8 @@ static bool tokenise_next(lt_raw *raw) {
         const int64_t file = missing_file(raw, cursor, ahead, &bytes);
         bool busy = true;
         const lt_status status = file < 0 ? LT_OK : tokenise(raw, file, &busy);
+        if (status == LT_STOPPED) return false;
+        if (status == LT_IO && ahead > 0) return false; /* there may be room once it is the file's turn */
         if (status != LT_OK) remember_failure(raw, file, status);
         if (!busy || status != LT_OK) return true;
     }

@@ -140,9 +140,9 @@ static lt_status add(lt_splitters *splitters, lt_splitter splitter) {
     return LT_OK;
 }
 
-lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool literal, bool removed,
-                           bool invert) {
-    lt_splitter splitter = {.removed = removed, .invert = invert};
+lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool literal,
+                           lt_split_behaviour behaviour, bool invert) {
+    lt_splitter splitter = {.behaviour = behaviour, .invert = invert};
     if (literal) {
         LT_CHECK(compile(pattern, strlen(pattern), PCRE2_LITERAL, &splitter.code));
         return add(splitters, splitter);
@@ -238,20 +238,52 @@ static size_t next_character(const char *text, size_t bytes, size_t at) {
     return at;
 }
 
-static lt_status split_by_pattern(const splitting *all, int level, const char *text, size_t bytes) {
+/* The piece that is not given yet, since what comes next may belong to it. */
+typedef struct pending {
+    size_t begin, end;
+    bool match; /* what was put last */
+} pending;
+
+static bool belongs(lt_split_behaviour behaviour, bool before, bool match) {
+    switch (behaviour) {
+    case LT_MERGED_WITH_PREVIOUS:
+        return match && !before;
+    case LT_MERGED_WITH_NEXT:
+        return !match && before;
+    case LT_CONTIGUOUS:
+        return match == before;
+    default:
+        return false;
+    }
+}
+
+/* Text up to `end`, a match or what lies between two. */
+static lt_status put(const splitting *all, int level, const char *text, pending *piece, size_t end,
+                     bool match) {
     const lt_splitter *splitter = &all->splitters->at[level];
-    const bool give_matches = !splitter->removed || splitter->invert;
-    const bool give_others = !splitter->removed || !splitter->invert;
+    match = match != splitter->invert;
+    if (!belongs(splitter->behaviour, piece->match, match)) {
+        LT_CHECK(give(all, level, text, piece->begin, piece->end));
+        piece->begin = piece->end;
+    }
+    piece->end = end;
+    piece->match = match;
+    if (match && splitter->behaviour == LT_REMOVED) piece->begin = end;
+    return LT_OK;
+}
+
+static lt_status split_by_pattern(const splitting *all, int level, const char *text, size_t bytes) {
+    pending piece = {0};
     size_t from = 0;
-    for (size_t at = 0; at < bytes;) {
+    while (piece.end < bytes) {
         size_t begin, end;
         LT_CHECK(find_match(all, level, text, bytes, from, &begin, &end));
-        if (give_others) LT_CHECK(give(all, level, text, at, begin));
-        if (give_matches) LT_CHECK(give(all, level, text, begin, end));
-        from = end > begin || begin == bytes ? end : next_character(text, bytes, begin);
-        at = end;
+        if (begin > piece.end) LT_CHECK(put(all, level, text, &piece, begin, false));
+        if (begin == bytes) break;
+        LT_CHECK(put(all, level, text, &piece, end, true));
+        from = end > begin ? end : next_character(text, bytes, begin);
     }
-    return LT_OK;
+    return give(all, level, text, piece.begin, piece.end);
 }
 
 static lt_status split_by_marks(const splitting *all, int level, const char *text, size_t bytes) {
