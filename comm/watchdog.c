@@ -1,7 +1,7 @@
 #include "comm/watchdog.h"
-#include "comm/thread.h"
 #include "comm/deadline.h"
 #include "comm/log.h"
+#include "comm/thread.h"
 
 #include <errno.h>
 #include <pthread.h>

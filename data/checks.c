@@ -1,6 +1,6 @@
 #include "data/checks.h"
-#include "comm/thread.h"
 #include "comm/log.h"
+#include "comm/thread.h"
 #include "data/manifest.h"
 
 #include <inttypes.h>

@@ -1,9 +1,8 @@
 #include "trainer/background.h"
-#include "comm/thread.h"
-
 #include "checkpoints/folder.h"
 #include "checkpoints/save.h"
 #include "comm/log.h"
+#include "comm/thread.h"
 #include "comm/watchdog.h"
 
 #include <pthread.h>

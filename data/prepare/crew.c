@@ -1,8 +1,7 @@
 #include "data/prepare/crew.h"
-#include "comm/thread.h"
-
 #include "comm/interrupt.h"
 #include "comm/log.h"
+#include "comm/thread.h"
 #include "comm/watchdog.h"
 
 #include <stdio.h>

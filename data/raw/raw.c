@@ -1,6 +1,6 @@
 #include "data/raw/raw.h"
-#include "comm/thread.h"
 #include "comm/interrupt.h"
+#include "comm/thread.h"
 #include "comm/watchdog.h"
 #include "data/order.h"
 
