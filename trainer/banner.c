@@ -144,9 +144,10 @@ static void describe_places(const lt_run *run, const lt_place *places) {
 static void warn_of_places(const lt_run *run, const lt_place *places) {
     char text[1024];
     if (lt_topology_oversubscribed(places, run->grid.ranks, text, sizeof text))
-        lt_log_warning("more threads than cores: %s; lower train.threads, start fewer ranks a host, or let the "
-                       "launcher bind each to more cores",
-                       text);
+        lt_log_warning(
+            "more threads than cores: %s; lower train.threads, start fewer ranks a host, or let the "
+            "launcher bind each to more cores",
+            text);
     if (lt_topology_tensor_crosses(places, run->grid.ranks, run->grid.tensor_ranks, text, sizeof text))
         lt_log_warning("a tensor group crosses hosts, whose network then carries every layer: %s; let "
                        "parallel.tensor divide the ranks of a host",

@@ -17,8 +17,9 @@ exec taskset -c "${lists[${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}]}" "$PROGRAM" "
 SH
   chmod +x bound
   rm -rf out
+  local program=$LAZYTRAIN
   # shellcheck disable=SC2086 # words
-  LISTS="$*" PROGRAM=$LAZYTRAIN LAZYTRAIN=$PWD/bound expect 0 train $# $WORDS
+  LISTS="$*" PROGRAM=$program LAZYTRAIN=$PWD/bound expect 0 train $# $WORDS
 }
 
 expect_enough() { ! grep -q "$short" stderr || fail "$(grep "$short" stderr)"; }
