@@ -24,7 +24,7 @@ enum { COURTEOUS_RANKS = 8 };
 struct lt_check {
     char (*calls)[CALL_BYTES]; /* [ranks] */
     MPI_Request *requests;     /* [ranks] */
-    int *indices;              /* [ranks] scratch */
+    int *members;              /* [ranks] scratch */
     int64_t number;            /* of calls compared */
     int late_s;                /* 0: however late */
 };
@@ -49,9 +49,9 @@ lt_status lt_check_open(const lt_grid *grid) {
     if (mpi->checked == NULL) return lt_fail(LT_IO, "no memory to compare collectives");
     *mpi->checked = (lt_check){.calls = calloc(ranks, CALL_BYTES),
                                .requests = malloc(ranks * sizeof(MPI_Request)),
-                               .indices = calloc(ranks, sizeof(int)),
+                               .members = calloc(ranks, sizeof(int)),
                                .late_s = wanted > 1 ? wanted : 0};
-    if (mpi->checked->calls == NULL || mpi->checked->requests == NULL || mpi->checked->indices == NULL)
+    if (mpi->checked->calls == NULL || mpi->checked->requests == NULL || mpi->checked->members == NULL)
         return lt_fail(LT_IO, "no memory to compare the collectives of %d ranks", grid->ranks);
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &mpi->check);
     lt_log_info("checks     collectives are compared between ranks (LAZYTRAIN_CHECK_COLLECTIVES=%d)", wanted);
@@ -63,7 +63,7 @@ void lt_check_close(lt_grid_mpi *mpi) {
     if (mpi->checked == NULL) return;
     free(mpi->checked->calls);
     free(mpi->checked->requests);
-    free(mpi->checked->indices);
+    free(mpi->checked->members);
     free(mpi->checked);
 }
 
@@ -72,12 +72,16 @@ void lt_check_close(lt_grid_mpi *mpi) {
 static lt_status await(lt_check *check, int count, int late_s) {
     const struct timespec pause = {.tv_nsec = 20000};
     const double begin = MPI_Wtime();
-    for (int done = 0;;) {
-        LT_MPI(MPI_Testsome, count, check->requests, &done, check->indices, MPI_STATUSES_IGNORE);
-        if (done == MPI_UNDEFINED) return LT_OK; /* none is left */
-        if (late_s > 0 && MPI_Wtime() - begin > late_s) return LT_OK;
-        if (done == 0) nanosleep(&pause, NULL);
+    for (int first = 0; first < count;) { /* those before `first` are done */
+        int done = 0;
+        LT_MPI(MPI_Test, &check->requests[first], &done, MPI_STATUS_IGNORE);
+        first += done;
+        if (done) continue;
+        if (late_s > 0 && MPI_Wtime() - begin > late_s) break;
+        nanosleep(&pause, NULL);
     }
+    for (int i = 0, done; i < count; i++) LT_MPI(MPI_Test, &check->requests[i], &done, MPI_STATUS_IGNORE);
+    return LT_OK;
 }
 
 /* ---- what differs ---- */
@@ -102,10 +106,10 @@ static void list_groups(const lt_check *check, int ranks, char *text, size_t siz
     size_t used = 0;
     for (int wanted = 1; wanted <= ranks; wanted++)
         for (int first = 0; first < ranks && used < size; first++) {
-            const int count = group_of(check, first, ranks, check->indices);
+            const int count = group_of(check, first, ranks, check->members);
             if (count != wanted) continue;
             char list[512];
-            lt_ranges_text(check->indices, count, list, sizeof list);
+            lt_ranges_text(check->members, count, list, sizeof list);
             const char *call = check->calls[first][0] == '\0' ? "missing" : check->calls[first];
             used += (size_t)snprintf(text + used, size - used, "%srank%s %s: %s", used > 0 ? "; " : "",
                                      count == 1 ? "" : "s", list, call);

@@ -39,7 +39,7 @@ exec >>"$run/logs/mpirun.log" 2>&1
 binding() {
   local here slots
   [[ $flags != *-bind-to* && $flags != *-map-by* ]] || return
-  "$mpirun" --version 2>/dev/null | grep -q 'Open MPI' || return
+  timeout 10 "$mpirun" --version 2>/dev/null | grep -q 'Open MPI' || return
   if [ -z "$cores" ]; then
     here=$(($(nproc) / $(threads_of_a_core)))
     slots=$(most_slots)
@@ -57,7 +57,6 @@ most_slots() { # of a host; without a host file all ranks are here
     sed -n 's/^[^#]*[[:space:]]slots *= *\([0-9]*\).*/\1/p' "$hosts" | sort -n | tail -n 1
   fi
 }
-flags="$(binding) $flags"
 
 # mpirun makes a quick end of its ranks on TERM and INT, and returns 1 whatever they return: it gets USR1 instead.
 stopping=false
@@ -72,6 +71,7 @@ trap 'stop INT' INT
 trap 'stop HUP' HUP
 trap 'say SIGUSR1; pass USR1' USR1
 
+flags="$(binding) $flags"
 stalls=0 before=$(newest_step "$run") exit_status=75
 while ! $stopping; do
   say "starting on ${ranks:-all} ranks of ${hosts:-this host}"
