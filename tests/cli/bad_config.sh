@@ -76,7 +76,7 @@ test_ranks_that_do_not_divide_the_lanes() {
 test_capabilities_to_come() {
   write_tiny_config
   local pair
-  for pair in train.device=cuda parallel.tensor=2 parallel.zero=1 parallel.backend=nccl log.tensorboard=true \
+  for pair in train.device=cuda parallel.tensor=2 parallel.zero=2 parallel.backend=nccl log.tensorboard=true \
     train.recompute=full parallel.reduction=fast; do
     bad "${pair%%=*}: ${pair#*=} needs .*, which this version does not have; use " $pair
   done
