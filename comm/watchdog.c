@@ -48,10 +48,14 @@ static int64_t now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+void lt_watchdog_alive(void) {
+    atomic_store_explicit(&last_tick_ns, now_ns(), memory_order_relaxed);
+}
+
 void lt_watchdog_tick(const char *phase, int64_t step) {
     atomic_store_explicit(&last_phase, phase, memory_order_relaxed);
     atomic_store_explicit(&last_step, step, memory_order_relaxed);
-    atomic_store_explicit(&last_tick_ns, now_ns(), memory_order_relaxed);
+    lt_watchdog_alive();
 }
 
 void lt_watchdog_file(const char *path) {

@@ -30,6 +30,9 @@ void lt_watchdog_file(const char *path);
  * this rank does next. Cheap enough for every micro-batch. Local, thread-safe. */
 void lt_watchdog_tick(const char *phase, int64_t step);
 
+/* Something moved in the phase under way. Local, thread-safe. */
+void lt_watchdog_alive(void);
+
 /* Ends the thread; harmless where none runs. Local. */
 void lt_watchdog_stop(void);
 

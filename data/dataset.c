@@ -121,3 +121,7 @@ lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuf
 void lt_dataset_stop(lt_dataset *dataset, bool stop) {
     if (dataset->kind->stop != NULL) dataset->kind->stop(dataset->reader, stop);
 }
+
+void lt_dataset_heed(lt_dataset *dataset, bool (*stop)(void *context), void *context) {
+    if (dataset->kind->heed != NULL) dataset->kind->heed(dataset->reader, stop, context);
+}

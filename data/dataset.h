@@ -30,6 +30,7 @@ typedef struct lt_raw_options {
     bool document_token_first; /* before each document, else behind it */
     const char *cache_folder;
     int64_t cache_bytes;
+    int sharers;          /* datasets of this process that share the cache; 0: this one alone */
     int64_t piece_tokens; /* 0: LT_PIECE_TOKENS; other values give another order */
 } lt_raw_options;
 
@@ -80,6 +81,9 @@ lt_status lt_dataset_read_item(const lt_dataset *dataset, const lt_shuffle *shuf
 
 /* Ends the waiting of the calls above, now and later, until it is called with false. */
 void lt_dataset_stop(lt_dataset *dataset, bool stop);
+
+/* What the calls above ask now and then while they wait; true ends them with LT_STOPPED. NULL: nothing. */
+void lt_dataset_heed(lt_dataset *dataset, bool (*stop)(void *context), void *context);
 
 /* Copies sample `index` (0 <= index < samples) to `tokens` [T + 1]. LT_FAILED: an id outside the vocabulary
  * (file and offset named); LT_IO: the file shrank, vanished or cannot be read. */

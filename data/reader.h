@@ -28,11 +28,12 @@ typedef struct lt_reader_kind {
     void (*close)(lt_reader *reader);
 
     /* Of a kind whose samples are not known at the start, else NULL: lt_dataset_read_item(),
-     * lt_dataset_count_samples(), lt_dataset_stop(). Thread-safe. */
+     * lt_dataset_count_samples(), lt_dataset_stop(), lt_dataset_heed(). Thread-safe. */
     lt_status (*read_item)(lt_reader *reader, const lt_shuffle *shuffle, int64_t item, int32_t *tokens,
                            int64_t *epoch);
     lt_status (*count)(lt_reader *reader, int64_t limit, int64_t *samples);
     void (*stop)(lt_reader *reader, bool stop);
+    void (*heed)(lt_reader *reader, bool (*stop)(void *context), void *context);
 } lt_reader_kind;
 
 extern const lt_reader_kind lt_shard_reader, lt_text_reader, lt_raw_reader;

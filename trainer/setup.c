@@ -79,7 +79,8 @@ static lt_status open_sources(const lt_run *run, const lt_config_sources *source
         .document_token = (int32_t)data->document_token,
         .document_token_first = strcmp(data->document_token_position, "first") == 0,
         .cache_folder = data->cache_dir,
-        .cache_bytes = data->cache_bytes};
+        .cache_bytes = data->cache_bytes,
+        .sharers = (data->train.item[0].weight > 0 ? data->train.count : 1) + data->validation.count};
     return lt_dataset_open(
         &(lt_dataset_options){.patterns = patterns,
                               .pattern_count = count,

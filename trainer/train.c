@@ -40,11 +40,15 @@ typedef struct training {
 
 /* ---- what a step needs from outside (lt_exchange) ---- */
 
+/* What is wrong with a raw file was bad input before the first step, and is a failure after it. */
+static bool is_late_input(const lt_run *run, lt_status failure) {
+    return failure == LT_BAD_INPUT && run->step >= run->first_step;
+}
+
 /* An error of this rank alone: kept, and told to the others at the next boundary. */
 static void remember_failure(training *t, lt_status status) {
     if (t->own_status != LT_OK) return;
-    /* Raw files are read as training goes on: what is wrong with one was bad input before the first step. */
-    const bool late_input = status == LT_BAD_INPUT && t->run->step >= t->run->first_step;
+    const bool late_input = is_late_input(t->run, status);
     t->own_status = late_input ? LT_FAILED : status;
     t->own = status == LT_IO || late_input ? LT_REQUEST_SAVE_AND_FAIL : LT_REQUEST_FAIL;
     snprintf(t->own_message, sizeof t->own_message, "%s", lt_error_message());
@@ -283,7 +287,9 @@ static lt_status save_before(lt_run *run, lt_status failure) {
 }
 
 static lt_status save_and_fail(lt_run *run, lt_status failure) {
-    return failure == LT_IO && run->error_shared ? save_before(run, failure) : failure;
+    if (!run->error_shared) return failure;
+    if (is_late_input(run, failure)) return save_before(run, LT_FAILED);
+    return failure == LT_IO ? save_before(run, failure) : failure;
 }
 
 /* Leaves after the ranks agreed to: saves where weights are worth saving, says why. */

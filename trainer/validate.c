@@ -75,13 +75,24 @@ static lt_status evaluate_own(lt_run *run, const lt_dataset *dataset, int64_t sa
     return status;
 }
 
+/* lt_run_share() of what reading gave, where one rank that was stopped stops all. */
+static lt_status share_reading(lt_run *run, patience *p, lt_status mine) {
+    const lt_status status = lt_run_share(run, mine);
+    if (status != LT_STOPPED) return status;
+    run->error_shared = false;
+    p->stopped = true;
+    return LT_OK;
+}
+
 static lt_status evaluate(lt_run *run, const lt_validation_set *set, patience *p, double *loss) {
     int64_t samples = run->config.train.eval_batches * run->config.train.global_batch;
     lt_watchdog_tick("counting validation samples", run->step);
-    LT_CHECK(lt_run_share(run, lt_dataset_count_samples(set->dataset, samples, &samples)));
+    lt_dataset_heed(set->dataset, p->wants_to_stop, p->context);
+    LT_CHECK(share_reading(run, p, lt_dataset_count_samples(set->dataset, samples, &samples)));
+    if (p->stopped) return LT_OK;
     double *sums = run->evaluation_sums;
     memset(sums, 0, sizeof(double) * (size_t)samples);
-    LT_CHECK(lt_run_share(run, evaluate_own(run, set->dataset, samples, sums, p)));
+    LT_CHECK(share_reading(run, p, evaluate_own(run, set->dataset, samples, sums, p)));
     if (p->stopped) return LT_OK;
     LT_CHECK(lt_grid_sum_disjoint(&run->grid, sums, samples));
     double total = 0;

@@ -164,7 +164,7 @@ static lt_status count_all(lt_crew *crew, lt_survey *survey, lt_status (*count)(
     status = lt_grid_share_status(crew->grid, status, NULL);
     if (status == LT_OK) status = lt_crew_each(crew, "counting", survey->count, survey->count, count, &all);
     if (status == LT_OK) status = lt_grid_sum_disjoint(crew->grid, *table, (int64_t)cells);
-    if (status != LT_OK) {
+    if (status != LT_OK || *table == NULL) {
         free(*table);
         *table = NULL;
         return status;

@@ -406,10 +406,11 @@ static lt_status find_open(const work *all, bool *open) {
     lt_piece_result *result = malloc(sizeof *result);
     if (result == NULL) status = lt_fail(LT_IO, "no memory for a piece");
     for (int64_t i = 0; all->crew->grid->rank == 0 && i < count && status == LT_OK; i++) {
-        bool done;
+        bool done = false;
         status = lt_piece_result_read(all->folder, i, result, &done);
+        if (status != LT_OK) break;
         /* A bad piece is read again where bad input is not skipped. */
-        open[i] = !done || (status == LT_OK && result->bad && !all->plan->options->skip_bad);
+        open[i] = !done || (result->bad && !all->plan->options->skip_bad);
     }
     free(result);
     LT_CHECK(lt_grid_share_status(all->crew->grid, status, NULL));
@@ -439,8 +440,8 @@ static lt_status deal_open(work *all, int64_t *total) {
     if (open == NULL || load == NULL || all->mine == NULL)
         status = lt_fail(LT_IO, "no memory for %zu pieces", count);
     status = lt_grid_share_status(all->crew->grid, status, NULL);
-    if (status == LT_OK) status = find_open(all, open);
-    if (status == LT_OK) deal(all, open, load, total);
+    if (status == LT_OK && open != NULL) status = find_open(all, open);
+    if (status == LT_OK && open != NULL && load != NULL) deal(all, open, load, total);
     free(open);
     free(load);
     return status;

@@ -36,14 +36,14 @@ static void to_parent(char *path) {
         *slash = '\0';
 }
 
-/* Whether the folder can be used, or made where the nearest one above it is. Nothing is made yet: what is
- * refused later leaves nothing behind. */
-static lt_status check_folder(const char *folder, const char *key) {
+lt_status lt_cache_check(const lt_cache *cache, bool write, const char *key) {
+    const char *folder = cache->folder;
     char path[PATH_MAX];
     struct stat info;
     snprintf(path, sizeof path, "%s", folder);
     while (stat(path, &info) != 0 && errno == ENOENT && strcmp(path, ".") != 0) to_parent(path);
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) && access(path, R_OK | W_OK | X_OK) == 0)
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode) &&
+        access(path, R_OK | X_OK | (write ? W_OK : 0)) == 0)
         return LT_OK;
     const char *reason =
         stat(path, &info) == 0 && !S_ISDIR(info.st_mode) ? "it is no folder" : strerror(errno);
@@ -65,7 +65,6 @@ lt_status lt_cache_open(const char *folder, int64_t limit_bytes, int token_bytes
     *cache = (lt_cache){.limit_bytes = limit_bytes, .token_bytes = token_bytes};
     if (strlen(folder) > PATH_MAX - 64)
         return lt_fail(LT_BAD_INPUT, "%s: the folder's name is too long", key);
-    LT_CHECK(check_folder(folder, key));
     cache->folder = strdup(folder);
     return cache->folder != NULL ? LT_OK : lt_fail(LT_IO, "%s: no memory", key);
 }
@@ -104,6 +103,16 @@ static bool is_sound(const lt_cache *cache, int descriptor, int64_t bytes) {
            memcmp(head, expected, sizeof head) == 0;
 }
 
+/* Opens KEY.partial while someone writes it. What a writer left that is gone is not read: after a power cut
+ * it may be anything. -1: nothing there, or errno. */
+static int open_partial(const char *path) {
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0 || flock(descriptor, LOCK_SH | LOCK_NB) != 0) return descriptor;
+    close(descriptor);
+    errno = ENOENT;
+    return -1;
+}
+
 static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_reader *reader) {
     char path[PATH_MAX];
     path_of(cache, entry, ".bin", path);
@@ -114,7 +123,7 @@ static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_r
         if (fstat(descriptor, &info) != 0 || !is_sound(cache, descriptor, info.st_size)) {
             lt_log_warning("data.cache_dir: '%s' is damaged; its file is tokenised again", path);
             close(descriptor);
-            unlink(path);
+            if (unlink(path) != 0 && errno != ENOENT) return fail(cache, "cannot remove", entry, ".bin");
             reader->whole = false;
             descriptor = -1;
         } else {
@@ -123,7 +132,7 @@ static lt_status open_entry(const lt_cache *cache, const char *entry, lt_cache_r
     }
     if (descriptor < 0) {
         path_of(cache, entry, ".partial", path);
-        descriptor = open(path, O_RDONLY | O_CLOEXEC);
+        descriptor = open_partial(path);
     }
     if (descriptor < 0 && errno != ENOENT) return fail(cache, "cannot open", entry, ".partial");
     reader->descriptor = descriptor;
@@ -143,6 +152,10 @@ static bool is_there(const lt_cache *cache, const char *entry, const char *endin
     char path[PATH_MAX];
     path_of(cache, entry, ending, path);
     return access(path, F_OK) == 0;
+}
+
+bool lt_cache_has(const lt_cache *cache, const char *entry) {
+    return is_there(cache, entry, ".bin");
 }
 
 lt_status lt_cache_look(const lt_cache *cache, const char *entry, lt_cache_reader *reader) {
@@ -196,9 +209,15 @@ static int open_locked(const lt_cache *cache, const char *path, const char *entr
         if (errno == EEXIST) errno = EWOULDBLOCK;
         return -1;
     }
+    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        const int error = errno; /* of a file system that has no locks: waiting would never end */
+        close(descriptor);
+        errno = error;
+        return -1;
+    }
     struct stat locked, named;
-    const bool own = flock(descriptor, LOCK_EX | LOCK_NB) == 0 && fstat(descriptor, &locked) == 0 &&
-                     stat(path, &named) == 0 && locked.st_ino == named.st_ino;
+    const bool own =
+        fstat(descriptor, &locked) == 0 && stat(path, &named) == 0 && locked.st_ino == named.st_ino;
     if (own && !is_there(cache, entry, ".bin")) {
         *left = locked.st_size;
         return descriptor;
@@ -227,7 +246,8 @@ lt_status lt_cache_begin(const lt_cache *cache, const char *entry, lt_cache_writ
     if (is_there(cache, entry, ".bin")) return LT_OK;
     if (!make_folder(cache->folder)) return fail(cache, "cannot make the folder of", entry, ".partial");
     const int descriptor = lock_partial(cache, entry);
-    if (descriptor < 0) return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write", entry, ".partial");
+    if (descriptor < 0)
+        return errno == EWOULDBLOCK ? LT_OK : fail(cache, "cannot write or lock", entry, ".partial");
     lt_cache_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL || ftruncate(descriptor, 0) != 0 ||
         ftruncate(descriptor, LT_SHARD_HEADER_BYTES) != 0 ||
@@ -342,6 +362,11 @@ static void evict(const lt_cache *cache, const char *keep) {
     free(list);
 }
 
+static void close_writer(lt_cache_writer *writer) {
+    close(writer->descriptor);
+    free(writer);
+}
+
 lt_status lt_cache_finish(lt_cache_writer *writer) {
     char partial[PATH_MAX], whole[PATH_MAX];
     path_of(writer->cache, writer->entry, ".partial", partial);
@@ -353,6 +378,8 @@ lt_status lt_cache_finish(lt_cache_writer *writer) {
     if (rename(partial, whole) != 0)
         LT_CHECK_DONE(status, fail(writer->cache, "cannot rename", writer->entry, ".partial"));
     evict(writer->cache, writer->entry);
+    close_writer(writer);
+    return LT_OK;
 done:
     lt_cache_abandon(writer);
     return status;
@@ -360,6 +387,8 @@ done:
 
 void lt_cache_abandon(lt_cache_writer *writer) {
     if (writer == NULL) return;
-    close(writer->descriptor);
-    free(writer);
+    char path[PATH_MAX];
+    path_of(writer->cache, writer->entry, ".partial", path);
+    unlink(path); /* while it is locked: nobody else's */
+    close_writer(writer);
 }

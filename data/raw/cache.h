@@ -27,11 +27,17 @@ typedef struct lt_cache {
     int token_bytes;     /* 2 or 4: of a token in all entries */
 } lt_cache;
 
-/* Makes the folder where it is missing. LT_BAD_INPUT: it cannot be made or written; the message begins with
- * `key`. */
+/* LT_BAD_INPUT: the folder's name is too long; the message begins with `key`. */
 lt_status lt_cache_open(const char *folder, int64_t limit_bytes, int token_bytes, const char *key,
                         lt_cache *cache);
 void lt_cache_close(lt_cache *cache);
+
+/* LT_BAD_INPUT: the folder cannot be read, or with `write` neither be written nor made where the nearest one
+ * above it is. Nothing is made yet: what is refused later leaves nothing behind. */
+lt_status lt_cache_check(const lt_cache *cache, bool write, const char *key);
+
+/* Whether an entry is whole. */
+bool lt_cache_has(const lt_cache *cache, const char *entry);
 
 /* The number of tokens of an entry that is or was whole; -1: not known. */
 int64_t lt_cache_tokens(const lt_cache *cache, const char *entry);
@@ -44,7 +50,7 @@ typedef struct lt_cache_reader {
 } lt_cache_reader;
 
 /* Opens what there is of an entry, or looks again at what is open; descriptor -1: there is nothing yet. A
- * damaged entry is removed, with a warning. LT_IO: the folder cannot be read. */
+ * damaged entry is removed, with a warning. LT_IO: the folder cannot be read, or the damage stays. */
 lt_status lt_cache_look(const lt_cache *cache, const char *entry, lt_cache_reader *reader);
 
 /* Copies tokens [first, first + count), which can be read, as the file has them: token_bytes each. LT_IO: the
@@ -66,7 +72,7 @@ lt_status lt_cache_append(lt_cache_writer *writer, const int32_t *ids, size_t co
  * error. */
 lt_status lt_cache_finish(lt_cache_writer *writer);
 
-/* Leaves the entry to the next writer. NULL is allowed. */
+/* Removes what is written, which only takes room: the next writer begins anew. NULL is allowed. */
 void lt_cache_abandon(lt_cache_writer *writer);
 
 #endif

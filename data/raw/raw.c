@@ -1,6 +1,7 @@
 #include "data/raw/raw.h"
 #include "comm/interrupt.h"
 #include "comm/thread.h"
+#include "comm/watchdog.h"
 #include "data/order.h"
 
 #include <inttypes.h>
@@ -120,7 +121,12 @@ static lt_status raw_open(const lt_dataset_options *options, lt_files *files, lt
         LT_CHECK_DONE(status, lt_fail(LT_IO, "%s: no memory for the table of files", options->key));
     LT_CHECK_DONE(status, lt_cache_open(raw->options.cache_folder, raw->options.cache_bytes, token_bytes,
                                         "data.cache_dir", &raw->cache));
-    for (int64_t i = 0; i < lt_files_count(files); i++) LT_CHECK_DONE(status, look_at_file(raw, i));
+    bool whole = true; /* nothing will be written, so the folder may be one that cannot be */
+    for (int64_t i = 0; i < lt_files_count(files); i++) {
+        LT_CHECK_DONE(status, look_at_file(raw, i));
+        whole = whole && lt_cache_has(&raw->cache, raw->file[i].entry);
+    }
+    LT_CHECK_DONE(status, lt_cache_check(&raw->cache, !whole, "data.cache_dir"));
     *out = &raw->base;
     return LT_OK;
 done:
@@ -203,8 +209,17 @@ static lt_status find_in_file(lt_raw *raw, int64_t file, int64_t index, whereabo
     return LT_OK;
 }
 
+/* A long file takes longer than the watchdog grants: what tells is whether it goes on. */
+static void note_progress(lt_raw *raw) {
+    const int64_t progress = raw->documents + raw->reader.tokens;
+    if (progress != raw->progress) lt_watchdog_alive();
+    raw->progress = progress;
+}
+
 static lt_status wait_for_worker(lt_raw *raw, int64_t file) {
-    if (raw->stop) return lt_fail(LT_STOPPED, "stopped while waiting for tokens");
+    if (raw->stop || (raw->heeded != NULL && raw->heeded(raw->heeded_context)))
+        return lt_fail(LT_STOPPED, "stopped while waiting for tokens");
+    note_progress(raw);
     if (raw->file[file].failure != NULL)
         return lt_fail(raw->file[file].status, "%s", raw->file[file].failure);
     call_worker(raw);
@@ -291,6 +306,14 @@ static void raw_stop(lt_reader *base, bool stop) {
     pthread_mutex_unlock(&raw->mutex);
 }
 
+static void raw_heed(lt_reader *base, bool (*stop)(void *context), void *context) {
+    lt_raw *raw = (lt_raw *)base;
+    pthread_mutex_lock(&raw->mutex);
+    raw->heeded = stop;
+    raw->heeded_context = context;
+    pthread_mutex_unlock(&raw->mutex);
+}
+
 const lt_reader_kind lt_raw_reader = {
     .name = "a raw file",
     .open = raw_open,
@@ -298,4 +321,5 @@ const lt_reader_kind lt_raw_reader = {
     .read_item = raw_read_item,
     .count = raw_count,
     .stop = raw_stop,
+    .heed = raw_heed,
 };

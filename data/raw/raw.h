@@ -45,10 +45,14 @@ typedef struct lt_raw {
     lt_raw_cursor cursor;
     uint64_t calls;         /* for the worker: the cursor moved, or what it stands at is waited for */
     lt_cache_reader reader; /* of the cursor's file */
+    int64_t progress;       /* that was seen at the last wait: documents and the reader's tokens */
+    bool (*heeded)(void *context);
+    void *heeded_context;
 
     pthread_t thread; /* the worker's */
     bool started;
     atomic_bool ended;
+    atomic_int_fast64_t documents; /* that it has tokenised */
 } lt_raw;
 
 /* The file at `place` of an epoch. */

@@ -44,6 +44,7 @@ static lt_status append_documents(tokenising *all, int64_t file) {
         LT_CHECK(lt_documents_next(all->documents, &document, &found));
         if (!found) return lt_files_check_unchanged(raw->files, file);
         LT_CHECK(append_document(all, &document));
+        all->raw->documents++;
     }
 }
 
@@ -90,17 +91,22 @@ static int64_t missing_file(lt_raw *raw, lt_raw_cursor cursor, int64_t ahead, in
 }
 
 /* Tokenises the first file from the cursor on that nobody has; false: there is none. What is read ahead takes
- * at most half of the cache, so that it is not evicted before it is read. */
+ * at most half of this dataset's share of the cache, so that it is not evicted before it is read. A file that
+ * is held open may be evicted. */
 static bool tokenise_next(lt_raw *raw) {
     pthread_mutex_lock(&raw->mutex);
     const lt_raw_cursor cursor = raw->cursor;
+    const bool held = raw->reader.whole;
+    int64_t bytes = held ? raw->reader.tokens * raw->cache.token_bytes : 0;
     pthread_mutex_unlock(&raw->mutex);
-    int64_t bytes = 0;
-    for (int64_t ahead = 0; ahead < FILES_AHEAD && ahead < lt_files_count(raw->files); ahead++) {
-        if (ahead > 0 && bytes > raw->cache.limit_bytes / 2) return false;
+    const int64_t most = raw->cache.limit_bytes / 2 / (raw->options.sharers > 1 ? raw->options.sharers : 1);
+    for (int64_t ahead = held; ahead < FILES_AHEAD && ahead < lt_files_count(raw->files); ahead++) {
+        if (ahead > 0 && bytes > most) return false;
         const int64_t file = missing_file(raw, cursor, ahead, &bytes);
         bool busy = true;
         const lt_status status = file < 0 ? LT_OK : tokenise(raw, file, &busy);
+        if (status == LT_STOPPED) return false;
+        if (status == LT_IO && ahead > 0) return false; /* there may be room once it is the file's turn */
         if (status != LT_OK) remember_failure(raw, file, status);
         if (!busy || status != LT_OK) return true;
     }

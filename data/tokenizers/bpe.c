@@ -24,7 +24,8 @@ typedef struct bpe_encoder {
     lt_token_list *tokens; /* of the call that runs */
     lt_split_space split;
     lt_merge_space merge;
-    lt_normalize_space normalize;
+    lt_normalize_space normalize, metaspace;
+    bool begun;     /* something of the text is encoded */
     char *prefixed; /* malloc'ed [prefixed_capacity]: a text and a space before it */
     size_t prefixed_capacity;
     cached_word *cache; /* malloc'ed [CACHE_ENTRIES] */
@@ -142,11 +143,20 @@ static lt_status put_prefix(bpe_encoder *encoder, const char **text, size_t *byt
     return LT_OK;
 }
 
+static bool lacks_prefix(const bpe_encoder *encoder, const char *text, size_t bytes) {
+    const lt_bpe *bpe = bpe_of(encoder);
+    const bool marked = bpe->metaspace.count > 0 && bytes >= LT_SPACE_MARK_BYTES &&
+                        memcmp(text, LT_SPACE_MARK, LT_SPACE_MARK_BYTES) == 0;
+    return bpe->prefix_space && !(bpe->prefix_once && encoder->begun) && text[0] != ' ' && !marked;
+}
+
 /* Text without added tokens. */
 static lt_status encode_plain(bpe_encoder *encoder, const char *text, size_t bytes) {
     const lt_bpe *bpe = bpe_of(encoder);
     if (bytes == 0) return LT_OK;
-    if (bpe->prefix_space && text[0] != ' ') LT_CHECK(put_prefix(encoder, &text, &bytes));
+    if (lacks_prefix(encoder, text, bytes)) LT_CHECK(put_prefix(encoder, &text, &bytes));
+    encoder->begun = true;
+    LT_CHECK(lt_normalize(&bpe->metaspace, &encoder->metaspace, &text, &bytes));
     return lt_split(&bpe->splitters, &encoder->split, text, bytes, encode_cached, encoder);
 }
 
@@ -161,6 +171,7 @@ static lt_status encode_around(bpe_encoder *encoder, const lt_added *added, cons
         if (match.begin > taken) LT_CHECK(rest(encoder, text + taken, match.begin - taken));
         LT_CHECK(lt_token_list_reserve(encoder->tokens, 1));
         encoder->tokens->id[encoder->tokens->count++] = match.id;
+        encoder->begun = true;
         from = match.next;
     }
     return rest(encoder, text + taken, bytes - taken);
@@ -183,6 +194,7 @@ static lt_status bpe_encode(lt_encoder *base, const char *text, size_t bytes, lt
     bpe_encoder *encoder = (bpe_encoder *)base;
     LT_CHECK(prepare(encoder));
     encoder->tokens = tokens;
+    encoder->begun = false;
     return encode_around(encoder, &bpe_of(encoder)->added, text, bytes, encode_normalized);
 }
 
@@ -191,6 +203,7 @@ static void bpe_encoder_done(lt_encoder *base) {
     lt_split_space_free(&encoder->split);
     lt_merge_space_free(&encoder->merge);
     lt_normalize_space_free(&encoder->normalize);
+    lt_normalize_space_free(&encoder->metaspace);
     free(encoder->prefixed);
     free(encoder->cache);
 }

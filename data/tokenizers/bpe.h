@@ -24,10 +24,13 @@ typedef struct lt_bpe {
     lt_added added, added_normalized; /* found before and after normalization */
     lt_vocabulary added_texts;        /* all added tokens; those that are special have text in `special` */
     lt_vocabulary special;
+    int32_t beyond; /* added tokens that the vocabulary lacks, so far */
     lt_normalizers normalizers;
+    lt_normalizers metaspace; /* empty, or U+2581 for spaces, done to what lies between added tokens */
     lt_splitters splitters;
     bool byte_level;      /* else a symbol is a character */
-    bool prefix_space;    /* a text that does not begin with a space gets one */
+    bool prefix_space;    /* a text that does not begin with a space gets one ... */
+    bool prefix_once;     /* ... but not behind an added token */
     bool ignore_merges;   /* a word that is a token is that token */
     bool byte_fallback;   /* a character without a token becomes tokens <0xNN> */
     bool fuse_unknown;    /* neighbouring unknown symbols become one */

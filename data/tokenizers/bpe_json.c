@@ -36,8 +36,8 @@ static lt_status each_of(lt_bpe *bpe, const json_t *part, const char *list,
 
 /* ---- normalizers ---- */
 
-static lt_status add_normalizer(lt_bpe *bpe, lt_normalizer_kind kind, const char *what, const char *with) {
-    lt_normalizers *all = &bpe->normalizers;
+static lt_status add_normalizer(lt_normalizers *all, lt_normalizer_kind kind, const char *what,
+                                const char *with) {
     if (all->count == LT_MAX_NORMALIZERS)
         return lt_fail(LT_BAD_INPUT, "it has more than %d normalizers in a row", LT_MAX_NORMALIZERS);
     lt_normalizer *normalizer = &all->at[all->count++];
@@ -53,12 +53,13 @@ static lt_status read_normalizer(lt_bpe *bpe, const json_t *part, const char *ty
         lt_normalizer_kind kind;
     } forms[] = {{"NFC", LT_NFC}, {"NFD", LT_NFD}, {"NFKC", LT_NFKC}, {"NFKD", LT_NFKD}};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-        if (strcmp(type, forms[i].name) == 0) return add_normalizer(bpe, forms[i].kind, "", "");
-    if (strcmp(type, "Prepend") == 0) return add_normalizer(bpe, LT_PREPEND, "", text_of(part, "prepend"));
+        if (strcmp(type, forms[i].name) == 0) return add_normalizer(&bpe->normalizers, forms[i].kind, "", "");
+    if (strcmp(type, "Prepend") == 0)
+        return add_normalizer(&bpe->normalizers, LT_PREPEND, "", text_of(part, "prepend"));
     if (strcmp(type, "Replace") == 0) {
         const char *what = text_of(json_object_get(part, "pattern"), "String");
         if (*what == '\0') return unsupported("normalizer", "Replace with a regular expression");
-        return add_normalizer(bpe, LT_REPLACE, what, text_of(part, "content"));
+        return add_normalizer(&bpe->normalizers, LT_REPLACE, what, text_of(part, "content"));
     }
     return unsupported("normalizer", type);
 }
@@ -68,14 +69,41 @@ static lt_status read_normalizer(lt_bpe *bpe, const json_t *part, const char *ty
 static lt_status read_split(lt_bpe *bpe, const json_t *part) {
     const json_t *pattern = json_object_get(part, "pattern");
     const char *regex = text_of(pattern, "Regex"), *literal = text_of(pattern, "String");
-    const char *behaviour = text_of(part, "behavior");
-    const bool removed = strcmp(behaviour, "Removed") == 0;
-    if (!removed && strcmp(behaviour, "Isolated") != 0)
-        return unsupported("pre-tokenizer Split with behavior", behaviour);
+    static const char *const behaviours[] = {[LT_ISOLATED] = "Isolated",
+                                             [LT_REMOVED] = "Removed",
+                                             [LT_MERGED_WITH_PREVIOUS] = "MergedWithPrevious",
+                                             [LT_MERGED_WITH_NEXT] = "MergedWithNext",
+                                             [LT_CONTIGUOUS] = "Contiguous"};
+    enum { BEHAVIOURS = sizeof behaviours / sizeof *behaviours };
+    const char *name = text_of(part, "behavior");
+    int behaviour = 0;
+    while (behaviour < BEHAVIOURS && strcmp(name, behaviours[behaviour]) != 0) behaviour++;
+    if (behaviour == BEHAVIOURS) return unsupported("pre-tokenizer Split with behavior", name);
     if (*regex == '\0' && *literal == '\0')
         return lt_fail(LT_BAD_INPUT, "its pre-tokenizer Split has no pattern");
-    return lt_splitters_add(&bpe->splitters, *regex == '\0' ? literal : regex, *regex == '\0', removed,
-                            is_set(part, "invert"));
+    return lt_splitters_add(&bpe->splitters, *regex == '\0' ? literal : regex, *regex == '\0',
+                            (lt_split_behaviour)behaviour, is_set(part, "invert"));
+}
+
+/* Whether Metaspace, pre-tokenizer or decoder, puts a mark before a text; *once: not behind added tokens. */
+static lt_status read_prepend_scheme(const json_t *part, bool *prefix, bool *once) {
+    const char *scheme = text_of(part, "prepend_scheme");
+    if (*scheme == '\0')
+        scheme = json_is_false(json_object_get(part, "add_prefix_space")) ? "never" : "always";
+    *once = strcmp(scheme, "first") == 0;
+    *prefix = *once || strcmp(scheme, "always") == 0;
+    if (!*prefix && strcmp(scheme, "never") != 0) return unsupported("Metaspace with prepend_scheme", scheme);
+    const char *mark = text_of(part, "replacement");
+    return strcmp(mark, LT_SPACE_MARK) == 0 ? LT_OK : unsupported("Metaspace with replacement", mark);
+}
+
+static lt_status read_metaspace(lt_bpe *bpe, const json_t *part) {
+    if (bpe->splitters.count > 0 || bpe->metaspace.count > 0)
+        return unsupported("order of pre-tokenizers, one before", "Metaspace");
+    LT_CHECK(read_prepend_scheme(part, &bpe->prefix_space, &bpe->prefix_once));
+    LT_CHECK(add_normalizer(&bpe->metaspace, LT_REPLACE, " ", LT_SPACE_MARK));
+    if (json_is_false(json_object_get(part, "split"))) return LT_OK;
+    return lt_splitters_add(&bpe->splitters, LT_SPACE_MARK, true, LT_MERGED_WITH_NEXT, false);
 }
 
 static lt_status read_pre_tokenizer(lt_bpe *bpe, const json_t *part, const char *type) {
@@ -83,14 +111,16 @@ static lt_status read_pre_tokenizer(lt_bpe *bpe, const json_t *part, const char 
     if (strcmp(type, "Split") == 0) return read_split(bpe, part);
     if (strcmp(type, "Digits") == 0)
         return lt_splitters_add(&bpe->splitters, is_set(part, "individual_digits") ? "\\p{N}" : "\\p{N}+",
-                                false, false, false);
+                                false, LT_ISOLATED, false);
+    if (strcmp(type, "Metaspace") == 0) return read_metaspace(bpe, part);
     if (strcmp(type, "ByteLevel") != 0) return unsupported("pre-tokenizer", type);
+    if (bpe->metaspace.count > 0) return unsupported("pre-tokenizer behind Metaspace:", type);
     bpe->byte_level = true;
     bpe->prefix_space = is_set(part, "add_prefix_space");
     if (bpe->prefix_space && bpe->splitters.count > 0)
         return unsupported("pre-tokenizer ByteLevel with add_prefix_space behind others:", type);
     if (json_is_false(json_object_get(part, "use_regex"))) return LT_OK;
-    return lt_splitters_add(&bpe->splitters, lt_byte_level_pattern, false, false, false);
+    return lt_splitters_add(&bpe->splitters, lt_byte_level_pattern, false, LT_ISOLATED, false);
 }
 
 /* ---- model ---- */
@@ -150,6 +180,25 @@ static lt_status read_model(lt_bpe *bpe, const json_t *model) {
 
 /* ---- added tokens ---- */
 
+/* The reference gives an added token the id that its text has, or the next one behind the vocabulary,
+ * whatever the file says. */
+static lt_status check_added_id(lt_bpe *bpe, const char *text, size_t bytes, json_int_t id) {
+    const int32_t known = lt_vocabulary_find(&bpe->vocabulary, text, bytes);
+    if (known >= 0 && known != id)
+        return lt_fail(LT_BAD_INPUT,
+                       "its added token '%s' has id %" JSON_INTEGER_FORMAT
+                       ", but its vocabulary says %" PRId32,
+                       text, id, known);
+    if (known >= 0) return LT_OK;
+    const int32_t before = lt_vocabulary_find(&bpe->added_texts, text, bytes);
+    const json_int_t expected = before >= 0 ? before : (json_int_t)bpe->vocabulary.count + bpe->beyond++;
+    if (id == expected) return LT_OK;
+    return lt_fail(LT_BAD_INPUT,
+                   "its added token '%s' has id %" JSON_INTEGER_FORMAT ", expected %" JSON_INTEGER_FORMAT
+                   ": those that are not among the %zu tokens of its vocabulary count on from there",
+                   text, id, expected, bpe->vocabulary.count);
+}
+
 static lt_status add_token(lt_bpe *bpe, const json_t *token) {
     const char *text = text_of(token, "content");
     const json_int_t id = json_integer_value(json_object_get(token, "id"));
@@ -157,12 +206,7 @@ static lt_status add_token(lt_bpe *bpe, const json_t *token) {
     if (bytes == 0 || !json_is_integer(json_object_get(token, "id")) || id < 0 || id >= LT_MAX_TOKENS)
         return lt_fail(LT_BAD_INPUT, "its added token '%s' lacks content or id", text);
     if (is_set(token, "single_word")) return unsupported("added token with single_word", text);
-    const int32_t known = lt_vocabulary_find(&bpe->vocabulary, text, bytes);
-    if (known >= 0 && known != id)
-        return lt_fail(LT_BAD_INPUT,
-                       "its added token '%s' has id %" JSON_INTEGER_FORMAT
-                       ", but its vocabulary says %" PRId32,
-                       text, id, known);
+    LT_CHECK(check_added_id(bpe, text, bytes, id));
     LT_CHECK(lt_vocabulary_add(&bpe->added_texts, text, bytes, (int32_t)id));
     if (is_set(token, "special")) LT_CHECK(lt_vocabulary_add(&bpe->special, text, bytes, (int32_t)id));
     const bool normalized = is_set(token, "normalized");
@@ -179,12 +223,13 @@ static lt_status add_token(lt_bpe *bpe, const json_t *token) {
 
 /* Decoding follows from the rest; a decoder that says something else is refused. */
 static lt_status check_decoder(lt_bpe *bpe, const json_t *part, const char *type) {
-    (void)part;
     static const char *const marks[] = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"};
     if (bpe->byte_level && strcmp(type, "ByteLevel") == 0) return LT_OK;
     for (size_t i = 0; i < sizeof marks / sizeof *marks && !bpe->byte_level; i++)
         if (strcmp(type, marks[i]) == 0) {
-            if (strcmp(type, "Strip") == 0) bpe->base.leading_space = LT_DROP_ONE_SPACE;
+            bool prefix = strcmp(type, "Strip") == 0, once;
+            if (strcmp(type, "Metaspace") == 0) LT_CHECK(read_prepend_scheme(part, &prefix, &once));
+            if (prefix) bpe->base.leading_space = LT_DROP_ONE_SPACE;
             return LT_OK;
         }
     return unsupported("decoder", type);

@@ -37,7 +37,7 @@ static void find_bytes(lt_bpe *bpe) {
 /* Whether a word of marks and then of other characters ends where the next mark stands, because no token goes
  * over that border. Then the text need not be merged as one. */
 static bool ends_at_marks(const lt_bpe *bpe) {
-    if (bpe->byte_level || bpe->splitters.count > 0 ||
+    if (bpe->byte_level || bpe->splitters.count == LT_MAX_SPLITTERS ||
         lt_vocabulary_find(&bpe->vocabulary, LT_SPACE_MARK, LT_SPACE_MARK_BYTES) < 0)
         return false;
     for (size_t i = 0; i < bpe->vocabulary.count; i++) {
@@ -157,7 +157,8 @@ static lt_status build_pieces(lt_bpe *bpe) {
 
 /* The names that published tokenizers give the end of a text. */
 static int32_t find_end_of_text(const lt_bpe *bpe) {
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"};
+    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>",
+                                        "<eos>",         "<|im_end|>",      "<｜end▁of▁sentence｜>"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int32_t id = lt_vocabulary_find(&bpe->added_texts, names[i], strlen(names[i]));
         if (id < 0) id = lt_vocabulary_find(&bpe->vocabulary, names[i], strlen(names[i]));
@@ -190,5 +191,6 @@ void lt_bpe_close(lt_tokenizer *tokenizer) {
     lt_added_free(&bpe->added);
     lt_added_free(&bpe->added_normalized);
     lt_normalizers_free(&bpe->normalizers);
+    lt_normalizers_free(&bpe->metaspace);
     lt_splitters_free(&bpe->splitters);
 }

@@ -152,5 +152,5 @@ lt_status lt_bpe_read_pair(lt_bpe *bpe, const lt_blob *vocabulary, const lt_blob
     if (status != LT_OK) return lt_fail(status, "'%s': %s", merges->path, lt_error_message());
     bpe->byte_level = true;
     bpe->unknown = -1;
-    return lt_splitters_add(&bpe->splitters, lt_byte_level_pattern, false, false, false);
+    return lt_splitters_add(&bpe->splitters, lt_byte_level_pattern, false, LT_ISOLATED, false);
 }

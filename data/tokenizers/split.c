@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 const char lt_byte_level_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -20,7 +21,7 @@ const char lt_byte_level_pattern[] =
 typedef struct translation {
     const char *pattern, *at; /* what is read next */
     FILE *out;
-    bool in_class;
+    bool in_class, caseless;
 } translation;
 
 static lt_status refuse(const translation *all, const char *what) {
@@ -47,8 +48,10 @@ static void put_members(const translation *all, char escape, const char *name) {
         fputs(SPACES, all->out);
     } else if (escape == 'd') {
         put_category(all, "Nd");
-    } else if (escape == 'w') { /* Latin-1's superscripts and fractions are words to Oniguruma */
-        fputs("\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", all->out);
+    } else if (escape == 'w') {
+        fputs("\\p{Alphabetic}", all->out);
+        if (!all->in_class) /* there Latin-1's superscripts and fractions are words to Oniguruma */
+            fputs("\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", all->out);
         const char *const categories[] = {"L", "M", "Nd", "Pc"};
         for (int i = 0; i < 4; i++) put_category(all, categories[i]);
     } else if (strlen(name) <= 2) {
@@ -90,6 +93,55 @@ static lt_status put_escape(translation *all) {
         return refuse(all, (char[]){'\\', escape, '\0'});
     fputc('\\', all->out);
     fputc(escape, all->out);
+    if (escape == 'x' && *all->at == '{') { /* no interval */
+        const size_t length = strcspn(all->at, "}");
+        fwrite(all->at, 1, length, all->out);
+        all->at += length;
+    }
+    return LT_OK;
+}
+
+/* {n,m}; all->at stands behind the brace. A + behind it, which PCRE2 takes for possessive, repeats it to
+ * Oniguruma, as ? behind {n} makes it optional; and {,m} is {0,m}. */
+static lt_status put_interval(translation *all) {
+    static const char digits[] = "0123456789";
+    const char *low = all->at;
+    const size_t low_digits = strspn(low, digits);
+    const bool ranged = low[low_digits] == ',';
+    const char *high = low + low_digits + ranged;
+    const size_t high_digits = ranged ? strspn(high, digits) : 0;
+    const char *next = high + high_digits + 1;
+    fputc('{', all->out);
+    if (next[-1] != '}' || low_digits + high_digits == 0) return LT_OK; /* a brace */
+    if (*next == '+' || (*next == '?' && !ranged))
+        return refuse(all, *next == '+' ? "+ behind an interval" : "? behind {n}");
+    if (low_digits == 0) fputc('0', all->out);
+    fwrite(low, 1, (size_t)(next - low), all->out);
+    all->at = next;
+    return LT_OK;
+}
+
+/* Options; all->at stands behind the parenthesis. In the midst of a pattern they hold for all alternatives
+ * that follow, and m is another one, to Oniguruma. */
+static lt_status check_options(translation *all) {
+    if (*all->at != '?') return LT_OK;
+    const char *end = all->at + 1;
+    while ((*end >= 'a' && *end <= 'z') || *end == '-') end++;
+    if (*end != ':' && *end != ')') return LT_OK;
+    for (const char *option = all->at + 1; option < end; option++) {
+        if (*option != 'i' && *option != '-') return refuse(all, (char[]){'(', '?', *option, '\0'});
+        all->caseless |= *option == 'i';
+    }
+    if (*end == ')' && all->at - 1 != all->pattern) return refuse(all, "options in its midst");
+    return LT_OK;
+}
+
+/* Letters that one character folds to, which caseless PCRE2 does not compare. */
+static lt_status check_folding(const translation *all) {
+    static const char *const together[] = {"ss", "st", "ff", "fi", "fl"};
+    for (const char *at = all->pattern; all->caseless && *at != '\0'; at++)
+        for (size_t i = 0; i < sizeof together / sizeof *together; i++)
+            if (strncasecmp(at, together[i], 2) == 0) return refuse(all, "(?i) with letters of a ligature");
     return LT_OK;
 }
 
@@ -111,10 +163,15 @@ static lt_status translate(translation *all) {
             }
         } else if (c == ']') {
             all->in_class = false;
+        } else if (c == '(' && !all->in_class) {
+            LT_CHECK(check_options(all));
+        } else if (c == '{' && !all->in_class) {
+            LT_CHECK(put_interval(all));
+            continue;
         }
         fputc(c, all->out);
     }
-    return LT_OK;
+    return check_folding(all);
 }
 
 static lt_status compile(const char *pattern, size_t bytes, uint32_t flags, pcre2_code **code) {
@@ -140,9 +197,9 @@ static lt_status add(lt_splitters *splitters, lt_splitter splitter) {
     return LT_OK;
 }
 
-lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool literal, bool removed,
-                           bool invert) {
-    lt_splitter splitter = {.removed = removed, .invert = invert};
+lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool literal,
+                           lt_split_behaviour behaviour, bool invert) {
+    lt_splitter splitter = {.behaviour = behaviour, .invert = invert};
     if (literal) {
         LT_CHECK(compile(pattern, strlen(pattern), PCRE2_LITERAL, &splitter.code));
         return add(splitters, splitter);
@@ -154,7 +211,7 @@ lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool li
     lt_status status = translate(&all);
     if (fclose(all.out) != 0 && status == LT_OK)
         status = lt_fail(LT_IO, "no memory for a tokenizer's pattern");
-    if (status == LT_OK) status = compile(translated, bytes, PCRE2_UCP, &splitter.code);
+    if (status == LT_OK) status = compile(translated, bytes, PCRE2_UCP | PCRE2_MULTILINE, &splitter.code);
     free(translated);
     LT_CHECK(status);
     return add(splitters, splitter);
@@ -238,20 +295,52 @@ static size_t next_character(const char *text, size_t bytes, size_t at) {
     return at;
 }
 
-static lt_status split_by_pattern(const splitting *all, int level, const char *text, size_t bytes) {
+/* The piece that is not given yet, since what comes next may belong to it. */
+typedef struct pending {
+    size_t begin, end;
+    bool match; /* what was put last */
+} pending;
+
+static bool belongs(lt_split_behaviour behaviour, bool before, bool match) {
+    switch (behaviour) {
+    case LT_MERGED_WITH_PREVIOUS:
+        return match && !before;
+    case LT_MERGED_WITH_NEXT:
+        return !match && before;
+    case LT_CONTIGUOUS:
+        return match == before;
+    default:
+        return false;
+    }
+}
+
+/* Text up to `end`, a match or what lies between two. */
+static lt_status put(const splitting *all, int level, const char *text, pending *piece, size_t end,
+                     bool match) {
     const lt_splitter *splitter = &all->splitters->at[level];
-    const bool give_matches = !splitter->removed || splitter->invert;
-    const bool give_others = !splitter->removed || !splitter->invert;
+    match = match != splitter->invert;
+    if (!belongs(splitter->behaviour, piece->match, match)) {
+        LT_CHECK(give(all, level, text, piece->begin, piece->end));
+        piece->begin = piece->end;
+    }
+    piece->end = end;
+    piece->match = match;
+    if (match && splitter->behaviour == LT_REMOVED) piece->begin = end;
+    return LT_OK;
+}
+
+static lt_status split_by_pattern(const splitting *all, int level, const char *text, size_t bytes) {
+    pending piece = {0};
     size_t from = 0;
-    for (size_t at = 0; at < bytes;) {
+    while (piece.end < bytes) {
         size_t begin, end;
         LT_CHECK(find_match(all, level, text, bytes, from, &begin, &end));
-        if (give_others) LT_CHECK(give(all, level, text, at, begin));
-        if (give_matches) LT_CHECK(give(all, level, text, begin, end));
-        from = end > begin || begin == bytes ? end : next_character(text, bytes, begin);
-        at = end;
+        if (begin > piece.end) LT_CHECK(put(all, level, text, &piece, begin, false));
+        if (begin == bytes) break;
+        LT_CHECK(put(all, level, text, &piece, end, true));
+        from = end > begin ? end : next_character(text, bytes, begin);
     }
-    return LT_OK;
+    return give(all, level, text, piece.begin, piece.end);
 }
 
 static lt_status split_by_marks(const splitting *all, int level, const char *text, size_t bytes) {

@@ -15,10 +15,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What becomes of a match. */
+typedef enum lt_split_behaviour {
+    LT_ISOLATED,             /* a piece of its own */
+    LT_REMOVED,              /* none */
+    LT_MERGED_WITH_PREVIOUS, /* a piece with what lies before it */
+    LT_MERGED_WITH_NEXT,
+    LT_CONTIGUOUS, /* a piece with the matches that touch it */
+} lt_split_behaviour;
+
 typedef struct lt_splitter {
     pcre2_code *code; /* NULL: cuts where a word that begins with U+2581 follows something else */
-    bool removed;     /* matches are dropped; else they are pieces of their own */
-    bool invert;      /* what lies between matches counts as a match, and a match does not */
+    lt_split_behaviour behaviour;
+    bool invert; /* what lies between matches counts as a match, and a match does not */
 } lt_splitter;
 
 /* Characters that Unicode 15.0 to 16.0 assigned, which PCRE2 10.42 does not know and the reference does. */
@@ -42,8 +51,8 @@ extern const char lt_byte_level_pattern[];
 
 /* Adds a splitter at the end. `pattern` is an Oniguruma one, or where `literal` is set the text itself.
  * LT_BAD_INPUT: it cannot be compiled, or means something else to PCRE2. */
-lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool literal, bool removed,
-                           bool invert);
+lt_status lt_splitters_add(lt_splitters *splitters, const char *pattern, bool literal,
+                           lt_split_behaviour behaviour, bool invert);
 
 /* Adds the splitter without a pattern. */
 lt_status lt_splitters_add_marks(lt_splitters *splitters);

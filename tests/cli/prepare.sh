@@ -67,6 +67,26 @@ test_documents_duplicates_and_splits() {
   cmp <(grep -xFf <(sort -u validation) all) validation || fail "the order of the validation split"
 }
 
+# A file that cannot be cut, whose batches all threads share, with documents of more than a batch.
+test_a_large_file_and_long_documents() {
+  local threads
+  write_tokenizer tokenizer.json "l a" "z y"
+  python3 -c 'import gzip, json, random
+random.seed(3)
+with gzip.GzipFile("large.jsonl.gz", "wb", 1, mtime=0) as out:
+    for i in range(9000):
+        size = {3000: 5000000, 3001: 4194304, 6000: 4194303}.get(i, random.randrange(1200))
+        out.write((json.dumps({"text": ("%d lazy line\\n" % i * (size // 10 + 1))[:size]}) + "\n").encode())'
+  for threads in 1 2 4 11; do
+    expect 0 lazytrain prepare --input large.jsonl.gz --tokenizer tokenizer.json --output out$threads --shard-tokens 1M \
+      --threads $threads --piece-bytes 300K # parts of 1.2 MB
+    same_folder out1 out$threads
+  done
+  prepared expected large.jsonl.gz >all
+  expect 0 lazytrain prepare --input large.jsonl.gz --tokenizer bytes --output bytes --threads 4 --piece-bytes 300K
+  prepared documents bytes | cmp - all || fail "other documents than Python reads"
+}
+
 # Where a shard's documents come from, also where the file was read in pieces: documents of 14 tokens, cut at every 100.
 test_sources() {
   seq -f '{"text": "document %04.0f"}' 1 100 >lines.jsonl

@@ -130,25 +130,107 @@ test_a_file_that_changes_in_mid_run() {
   expect_checkpoints out "$(last_step out)"
 }
 
-# A signal is heeded while tokens are waited for: someone else holds the cache's entries and does not go on.
-test_a_signal_while_tokens_are_waited_for() {
+# The same of a validation set, which is read when it is due.
+test_a_broken_validation_file_in_mid_run() {
   write_config
-  expect 0 train 1
-  rm -rf out
+  write_rows bad.jsonl 1 200
+  echo '{"text": "broken' >>bad.jsonl
+  local count
+  for count in 1 2; do
+    rm -rf out cache
+    expect 1 train $count data.validation=bad.jsonl train.eval_every=7 train.eval_batches=1000
+    expect_error "data.validation: 'bad.jsonl' line 201: broken JSON"
+    expect_checkpoints out 7
+  done
+  expect 2 train 1 data.validation=bad.jsonl train.eval_every=7 train.eval_batches=1000 # owed before the first step
+}
+
+# What cannot be written ends the run when it is needed; it takes no room then, and what was learnt is saved.
+test_a_cache_that_cannot_be_written() {
+  write_config
+  load_faults FAULT_WRITE=/cache/ FAULT_WHEN=out/step_00000001.h5
+  expect 74 train 1 data.cache_bytes=1KiB checkpoint.every=1 checkpoint.keep=100
+  expect_error "data.cache_dir: cannot write 'cache/.*[.]partial': Input/output error"
+  [ -e "$(step_file out "$(last_step out)")" ] || fail "what was learnt is not saved"
+  [ -z "$(find cache -name '*.partial')" ] || fail "it holds $(ls cache)"
+}
+
+# A cache that cannot be written is enough where it holds all.
+test_a_read_only_cache() {
+  unshare -rm true 2>/dev/null || skip "no mounts of one's own"
+  write_config
+  expect 0 train 1 checkpoint.dir=whole
+  cat >read_only <<SCRIPT
+#!/bin/sh
+exec unshare -rm sh -c 'mount --bind cache cache && mount -o remount,ro,bind cache && exec "\$0" "\$@"' '$LAZYTRAIN' "\$@"
+SCRIPT
+  chmod +x read_only
+  LAZYTRAIN=./read_only expect 0 train 1
+  same_tensors "$(step_file whole 60)" "$(step_file out 60)"
+  LAZYTRAIN=./read_only refused "data.cache_dir: cannot use 'cache' for the cache 'cache': Read-only file system" -- \
+    train 1 data.separator=x checkpoint.dir=none
+  truncate -s 1100 "$(find cache -name '*.bin' | head -n 1)"
+  LAZYTRAIN=./read_only expect 74 train 1 checkpoint.dir=none
+  expect_error "data.cache_dir: cannot remove 'cache/.*[.]bin': Read-only file system"
+}
+
+test_a_cache_without_locks() {
+  write_config
+  load_faults FAULT_LOCK=.partial FAULT_WHEN=tiny.yaml
+  expect 74 train 1
+  expect_error "data.cache_dir: cannot write or lock 'cache/.*[.]partial': Function not implemented"
+}
+
+# The watchdog forgives a file that takes long as long as tokenising goes on.
+test_a_file_that_takes_long() {
+  write_config
+  write_rows rows_1.jsonl 1 30000
+  load_faults FAULT_READ=rows_1.jsonl FAULT_DELAY=1500 FAULT_WHEN=tiny.yaml
+  expect 0 train 1 data.train=rows_1.jsonl train.steps=1 train.stall_timeout_s=4
+  [ -e delayed ] || fail "nothing was delayed"
+}
+
+# hold_cache: someone else writes all that the cache holds, and does not go on; $holder is its process.
+hold_cache() {
   local entry
   for entry in cache/*.bin; do mv "$entry" "${entry%.bin}.partial"; done
   # shellcheck disable=SC2016 # Perl's
   perl -MFcntl=:flock -e 'alarm 100; @held = map { open my $f, "+>", $_ or die; flock $f, LOCK_EX or die; $f } @ARGV;
     open my $ready, ">", "held"; sleep 100' cache/*.partial &
-  local holder=$!
+  holder=$!
   until [ -e held ]; do sleep 0.05; done
+}
+
+# A signal is heeded while tokens are waited for.
+test_a_signal_while_tokens_are_waited_for() {
+  write_config
+  expect 0 train 1
+  rm -rf out
+  hold_cache
   rm stderr # of the run before
   start_train 1
   await "the run waits" grep -q '^start' stderr
   kill -TERM "$started"
   ends 75
-  kill $holder
+  kill "$holder"
   expect_checkpoints out 0
+}
+
+test_a_signal_while_validation_waits_for_tokens() {
+  write_config
+  write_rows other.jsonl 1 50
+  expect 0 train 1 data.train=other.jsonl train.steps=1
+  hold_cache
+  local count
+  for count in 1 2; do
+    rm -rf out stderr
+    start_train $count data.validation=other.jsonl train.eval_every=5
+    await_step out 5
+    kill -USR1 "$started"
+    ends 75
+    expect_checkpoints out 5
+  done
+  kill "$holder"
 }
 
 run_tests

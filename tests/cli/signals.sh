@@ -179,7 +179,7 @@ test_max_minutes() {
     expect 75 train $count "${endless[@]}" train.max_minutes=0.0000001
     expect_line stderr '^train.max_minutes: saving step 0 and leaving'
     expect_checkpoints out 0
-    expect 75 train $count "${endless[@]}" train.max_minutes=0.001
+    expect 75 train $count "${endless[@]}" train.max_minutes=0.02
     expect_same_as_undisturbed 1
   done
 }

@@ -21,6 +21,10 @@ def split(pattern, behavior="Isolated", invert=False, kind="Regex"):
     return {"type": "Split", "pattern": {kind: pattern}, "behavior": behavior, "invert": invert}
 
 
+def metaspace(scheme, cut):
+    return {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": cut}
+
+
 def sequence(*parts):
     return {"type": "Sequence", "pretokenizers": list(parts)}
 
@@ -45,11 +49,16 @@ VARIANTS = {
     "removed": (None, sequence(split(" ", "Removed", kind="String"), byte_level()), [], {}),
     "words": (None, sequence(split(r"\w+|[^\w\s]+", "Removed", True), byte_level(False)), [], {}),
     "han": (None, sequence(split(r"\p{Han}+"), split(r"\d"), byte_level(False)), [], {}),
+    "previous": (None, sequence(split(" ", "MergedWithPrevious", kind="String"), split(r"\p{L}+", "MergedWithPrevious", True),
+                                byte_level(False)), [], {}),
+    "next": (None, sequence(split(r"\s", "MergedWithNext"), split(r"\d", "MergedWithNext", True), byte_level(False)), [], {}),
+    "contiguous": (None, sequence(split(r"\p{P}", "Contiguous"), split("[a-z]", "Contiguous", True), byte_level()), [], {}),
+    "lines": (None, sequence(split(r"^\s+|\s+$"), split(r"[\w']+"), split(r"\p{N}{,2}"), byte_level(False)), [], {}),
     "no_words": (None, byte_level(False), [], {}),
 }
-PIECES = ["a", "b", " the", " ", "  ", "\n", "\r\n", "\t", "12", "4567", "né", "é", "e\u0301", "日本", "々", "😀", "\0", "\u180e",
+PIECES = ["a", "b", " the", " ", "  ", "\n", "\n\n", "\n ", "\r\n", "\t", "12", "4567", "né", "é", "e\u0301", "日本", "々", "😀", "\0", "\u180e",
           "\u0085", "\u00a0", "\u3000", "'s", "'S", "'LL", "K", ".", "!!", "<m>", " <m> ", "<tool>  ", "\u1e9b\u0323",
-          "\u0915\u094d\u0937", "½", "Ⅷ", "ǅ", "ABC", "training", " model", "\U00010d6f", "\U00013460", "\u0897"]
+          "\u0915\u094d\u0937", "½", "Ⅷ", "ǅ", "ABC", "training", " model", "\U00010d6f", "\U00013460", "\u0897", "▁"]
 
 
 def texts():
@@ -103,6 +112,13 @@ out = {
              {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": False}),
         case("dropped", dict(mark_model, vocab=fallback), MARKS, None, [],
              {"unk_token": None, "fuse_unk": False, "byte_fallback": False}),
+        *(case(name, dict(mark_model, vocab=fallback), normalizer, words, [token("<m>"), token("<tool>", normalized=True)],
+               {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True})
+          for name, normalizer, words in (
+              ("metaspace_first", None, metaspace("first", False)),
+              ("metaspace_always", {"type": "NFC"}, metaspace("always", True)),
+              ("metaspace_never", None, metaspace("never", False)),
+              ("gemma", MARKS["normalizers"][1], split(" ", "MergedWithPrevious", kind="String")))),
     ],
 }
 json.dump(out, sys.stdout, ensure_ascii=True, separators=(",", ":"))

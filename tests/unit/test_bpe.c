@@ -174,9 +174,36 @@ static const struct {
     {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[b]]\"},\"behavior\":\"Isolated\"}"
      "," MODEL "}",
      "uses a class in a character class"},
-    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Contiguous\"}"
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Doubled\"}"
      "," MODEL "}",
-     "its pre-tokenizer Split with behavior 'Contiguous'"},
+     "its pre-tokenizer Split with behavior 'Doubled'"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?m:a)\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses (?m, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a(?i)b\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses options in its midst, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:ss)\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses (?i) with letters of a ligature, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{1,3}+\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses + behind an interval, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2}?\"},\"behavior\":\"Isolated\"}"
+     "," MODEL "}",
+     "uses ? behind {n}, which is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\"}," MODEL "}",
+     "its Metaspace with replacement '_' is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"last\"}," MODEL
+     "}",
+     "its Metaspace with prepend_scheme 'last' is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\",\"replacement\":"
+     "\"▁\"},{\"type\":\"ByteLevel\"}]}," MODEL "}",
+     "its pre-tokenizer behind Metaspace: 'ByteLevel' is not supported"},
+    {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":"
+     "\"Metaspace\","
+     "\"replacement\":\"▁\"}]}," MODEL "}",
+     "one before 'Metaspace'"},
     {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":"
      "\"Digits\"}]}," MODEL "}",
      "one behind ByteLevel: 'Digits'"},
@@ -185,7 +212,10 @@ static const struct {
      "its added token with single_word '<m>' is not supported"},
     {"{\"added_tokens\":[{\"id\":3,\"content\":\"a\"}]," MODEL "}",
      "'a' has id 3, but its vocabulary says 0"},
-    {"{\"added_tokens\":[{\"id\":2,\"content\":\"<m>\"}]," MODEL "}", "id 2 belongs to two tokens"},
+    {"{\"added_tokens\":[{\"id\":2,\"content\":\"<m>\"}]," MODEL "}",
+     "its added token '<m>' has id 2, expected 3"},
+    {"{\"added_tokens\":[{\"id\":3,\"content\":\"<m>\"},{\"id\":5,\"content\":\"<n>\"}]," MODEL "}",
+     "its added token '<n>' has id 5, expected 4"},
     {"{\"added_tokens\":[{\"content\":\"<m>\"}]," MODEL "}", "its added token '<m>' lacks content or id"},
 };
 

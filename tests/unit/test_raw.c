@@ -182,7 +182,8 @@ static void test_any_cache(void **state) {
     char command[1024];
     const char *cache = in_folder("reference_cache");
     snprintf(command, sizeof command,
-             "cd %s && ls -1 *.bin | head -n 2 | while read -r f; do mv $f ${f%%.bin}.partial; done &&"
+             "cd %s && ls -1 *.bin | head -n 2 | while read -r f; do s=$(stat -c %%s $f); rm $f;"
+             " truncate -s $s ${f%%.bin}.partial; done &&" /* as a power cut leaves it */
              " truncate -s 1100 $(ls -1 *.bin | head -n 1) && rm $(ls -1 *.count | tail -n 3)",
              cache);
     assert_int_equal(system(command), 0);
@@ -250,7 +251,73 @@ static void test_natural_order_and_count(void **state) {
     lt_dataset_close(dataset);
 }
 
+/* Names, times and inodes of what a cache holds whole. */
+static void list_cache(const char *cache, char *list, size_t size) {
+    char command[700];
+    snprintf(command, sizeof command, "stat -c '%%n %%i %%W' %s/*.bin", in_folder(cache));
+    FILE *output = popen(command, "r");
+    assert_non_null(output);
+    list[fread(list, 1, size - 1, output)] = '\0';
+    pclose(output);
+}
+
+/* Datasets that read ahead in one cache, which has no room for all, do not tokenise again and again. */
+static void test_sharers_come_to_rest(void **state) {
+    (void)state;
+    enum { SHARERS = 2 };
+    lt_dataset *dataset[SHARERS];
+    char before[4096] = "", now[4096];
+    for (int i = 0; i < SHARERS; i++) {
+        const char *pattern = in_folder(i == 0 ? "part_[0-2].jsonl" : "part_[34].jsonl");
+        const lt_raw_options raw = {.tokenizer = bytes,
+                                    .document_token = 256,
+                                    .cache_folder = in_folder("cache"),
+                                    .cache_bytes = 4 * length[2],
+                                    .sharers = SHARERS,
+                                    .piece_tokens = PIECE_TOKENS};
+        const lt_dataset_options options = {.patterns = &pattern,
+                                            .pattern_count = 1,
+                                            .key = "data.train",
+                                            .tokenizer = "bytes",
+                                            .raw = &raw,
+                                            .sequence_length = T,
+                                            .vocabulary = 257};
+        assert_int_equal(lt_dataset_open(&options, &dataset[i]), LT_OK);
+        item(dataset[i], 0, NULL);
+    }
+    for (int tries = 0;; tries++) {
+        list_cache("cache", now, sizeof now);
+        if (strcmp(now, before) == 0) break;
+        assert_true(tries < 10);
+        memcpy(before, now, sizeof now);
+        nanosleep(&(struct timespec){.tv_sec = 2}, NULL); /* workers look every second */
+    }
+    for (int i = 0; i < SHARERS; i++) lt_dataset_close(dataset[i]);
+}
+
 /* ---- what goes wrong ---- */
+
+/* What cannot be written before it is its turn, as on a full disk, is tried again. */
+static void test_room_comes_back(void **state) {
+    (void)state;
+    lt_dataset *dataset = opened("cache", CACHE_BYTES);
+    const int64_t last = all_samples() - 1, first_file = item(dataset, 0, NULL) / 100000;
+    item(dataset, last, NULL);
+    lt_dataset_close(dataset);
+    char command[1024];
+    snprintf(command, sizeof command,
+             "cd %s && for f in $(grep -Lx '%d tokens' *.count); do rm ${f%%.count}.bin && mkdir "
+             "${f%%.count}.partial; done",
+             in_folder("cache"), (int)length[first_file]);
+    assert_int_equal(system(command), 0);
+    dataset = opened("cache", CACHE_BYTES);
+    item(dataset, 0, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL); /* the worker reads ahead */
+    snprintf(command, sizeof command, "rmdir %s/*.partial", in_folder("cache"));
+    assert_int_equal(system(command), 0);
+    item(dataset, last, NULL);
+    lt_dataset_close(dataset);
+}
 
 static void test_changed_file(void **state) {
     (void)state;
@@ -363,6 +430,8 @@ int main(void) {
         RAW_TEST(test_resume_without_counts),
         RAW_TEST(test_processes),
         RAW_TEST(test_natural_order_and_count),
+        RAW_TEST(test_sharers_come_to_rest),
+        RAW_TEST(test_room_comes_back),
         RAW_TEST(test_changed_file),
         RAW_TEST(test_broken_file),
         RAW_TEST(test_no_sample),

@@ -1,7 +1,8 @@
 /* Faults that a test cannot cause from outside, for LD_PRELOAD (load_faults of processes.sh). They befall
  * rank FAULT_RANK, or all ranks where that is not set, once the file FAULT_WHEN exists.
  *
- * - FAULT_READ=NAME, FAULT_WRITE=NAME: pread from (pwrite to) a file whose name ends in NAME fails with EIO.
+ * - FAULT_READ=NAME, FAULT_WRITE=NAME: pread from (pwrite to) a file whose path holds NAME fails with EIO.
+ * - FAULT_LOCK=NAME: flock of such a file fails with ENOSYS, as on a file system without locks.
  * - FAULT_HANG=1: it never returns instead.
  * - FAULT_DELAY=MS: it takes so long instead, and the file `delayed` is made.
  * - FAULT_FINALIZE=1: MPI_Finalize never returns, whether FAULT_WHEN is set or not. */
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 static bool is_meant(void) {
@@ -26,9 +28,9 @@ static bool is_hit(int file, const char *name) {
     if (name == NULL || when == NULL || !is_meant() || access(when, F_OK) != 0) return false;
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    const ssize_t length = readlink(link, path, sizeof path);
-    const size_t wanted = strlen(name);
-    return length >= (ssize_t)wanted && memcmp(path + (size_t)length - wanted, name, wanted) == 0;
+    const ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length < 0 ? 0 : length] = '\0';
+    return strstr(path, name) != NULL;
 }
 
 /* What befalls a call on this file; true where it fails. */
@@ -55,6 +57,14 @@ ssize_t pread(int file, void *buffer, size_t count, off_t offset) {
     if (fails(file, getenv("FAULT_READ"))) return -1;
     *(void **)&real = dlsym(RTLD_NEXT, "pread");
     return real(file, buffer, count, offset);
+}
+
+int flock(int file, int operation) {
+    int (*real)(int, int);
+    *(void **)&real = dlsym(RTLD_NEXT, "flock");
+    if (!is_hit(file, getenv("FAULT_LOCK"))) return real(file, operation);
+    errno = ENOSYS;
+    return -1;
 }
 
 int MPI_Finalize(void) {

@@ -2,13 +2,15 @@
 # shellcheck disable=SC2154 # tests_root of lib.sh, started of lib/processes.sh
 # Sourced after lib.sh and lib/processes.sh by tests that stop `lazytrain prepare` on its way.
 
-# write_work BYTES: rows.jsonl of about so many bytes, the command ($prepare) and what comes out of it undisturbed (whole).
+# write_work BYTES: rows.jsonl of about so many bytes and rows2.jsonl.gz of a third of them, the command ($prepare) and what
+# comes out of it undisturbed (whole).
 write_work() {
   # shellcheck source=tokenizer.sh
   source "$tests_root/cli/lib/tokenizer.sh"
   write_tokenizer tokenizer.json
   write_text "$1" | sed 's/.*/{"text": "&"}/' >rows.jsonl
-  prepare=("$LAZYTRAIN" prepare --input rows.jsonl --tokenizer tokenizer.json --shard-tokens 100000 --piece-bytes 200000
+  write_text $(($1 / 3)) | sed 's/.*/{"text": "packed &"}/' | gzip -1 >rows2.jsonl.gz
+  prepare=("$LAZYTRAIN" prepare --input 'rows*' --tokenizer tokenizer.json --shard-tokens 100000 --piece-bytes 200000
     --dedup exact --validation-fraction 0.1 --threads 2)
   expect 0 "${prepare[@]}" --output whole
 }
