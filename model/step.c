@@ -71,7 +71,7 @@ static lt_status measure_gradients(lt_model *model, const lt_step_options *optio
     const lt_registry *registry = lt_model_registry(model);
     double *squares = options->workspace;
     LT_CHECK(lt_model_gradient_squares(model, squares));
-    if (exchange->gather_parameters != NULL)
+    if (exchange->gather_parameters != NULL && exchange->reduce_doubles != NULL)
         LT_CHECK(exchange->reduce_doubles(exchange->context, squares, lt_model_square_sums(model)));
     double sum = 0;
     for (int i = 0; i < registry->count; i++) {
