@@ -1,12 +1,10 @@
-#define _GNU_SOURCE /* sched_getaffinity */
-
 #include "comm/grid.h"
+#include "comm/check.h"
 #include "comm/deadline.h"
 #include "comm/grid_mpi.h"
 #include "comm/log.h"
+#include "comm/topology.h"
 
-#include <limits.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
@@ -14,16 +12,6 @@
 
 /* How long MPI_Abort may take: it asks the launcher, which a broken network may have cut off. */
 enum { ABORT_S = 3 };
-
-static int64_t message_limit = 1 << 30;
-
-void lt_grid_set_message_limit(int64_t elements) {
-    message_limit = elements < 1 ? 1 : elements > INT_MAX ? INT_MAX : elements;
-}
-
-int lt_mpi_piece(int64_t left) {
-    return (int)(left < message_limit ? left : message_limit);
-}
 
 lt_status lt_mpi_status(int code, const char *function) {
     if (code == MPI_SUCCESS) return LT_OK;
@@ -70,43 +58,15 @@ static lt_status name_library(lt_grid *grid) {
     return LT_OK;
 }
 
-/* CPUs that a process may run on; wider than cpu_set_t, which ends at 1,024. */
-enum { AFFINITY_WORDS = 128 };
-typedef struct affinity {
-    unsigned long word[AFFINITY_WORDS];
-} affinity;
-
-static affinity own_affinity(void) {
-    affinity mask;
-    memset(&mask, 0, sizeof mask);
-    if (sched_getaffinity(0, sizeof mask, (cpu_set_t *)mask.word) != 0) {
-        long online = sysconf(_SC_NPROCESSORS_ONLN), bits = (long)sizeof mask.word[0] * CHAR_BIT;
-        memset(&mask, 0, sizeof mask);
-        for (long cpu = 0; cpu < online && cpu < AFFINITY_WORDS * bits; cpu++)
-            mask.word[cpu / bits] |= 1UL << (cpu % bits);
-    }
-    return mask;
-}
-
-static int count_cpus(const affinity *mask) {
-    int cpus = 0;
-    for (int i = 0; i < AFFINITY_WORDS; i++) cpus += __builtin_popcountl(mask->word[i]);
-    return cpus;
-}
-
-/* Shares the host's cores out among its ranks; `masks` has room for one a local rank. */
-static lt_status share_cores(lt_grid *grid, MPI_Comm host, affinity *masks) {
-    affinity mine = own_affinity(), all;
-    LT_MPI(MPI_Allgather, &mine, sizeof mine, MPI_BYTE, masks, sizeof mine, MPI_BYTE, host);
-    memset(&all, 0, sizeof all);
+/* Shares the host's cores out among its ranks; `cores` has room for one set a local rank. */
+static lt_status share_cores(lt_grid *grid, MPI_Comm host, lt_cores *cores) {
+    const lt_cores mine = lt_cores_own();
+    LT_MPI(MPI_Allgather, &mine, sizeof mine, MPI_BYTE, cores, sizeof mine, MPI_BYTE, host);
     int same = 0;
-    for (int rank = 0; rank < grid->local_ranks; rank++) {
-        if (memcmp(&masks[rank], &mine, sizeof mine) == 0) same++;
-        for (int i = 0; i < AFFINITY_WORDS; i++) all.word[i] |= masks[rank].word[i];
-    }
-    grid->cores = same > 0 ? count_cpus(&mine) / same : 1;
+    for (int rank = 0; rank < grid->local_ranks; rank++)
+        if (memcmp(&cores[rank], &mine, sizeof mine) == 0) same++;
+    grid->cores = same > 0 ? lt_cores_count(&mine) / same : 1;
     if (grid->cores < 1) grid->cores = 1;
-    grid->oversubscribed = grid->local_ranks > count_cpus(&all);
     return LT_OK;
 }
 
@@ -117,19 +77,17 @@ static lt_status survey_hosts(lt_grid *grid) {
     LT_MPI(MPI_Comm_rank, host, &grid->local_rank);
     LT_MPI(MPI_Comm_size, host, &grid->local_ranks);
 
-    affinity *masks = malloc((size_t)grid->local_ranks * sizeof *masks);
-    if (!masks)
-        return lt_fail(LT_IO, "no memory for the affinity masks of %d local ranks", grid->local_ranks);
-    lt_status status = share_cores(grid, host, masks);
-    free(masks);
+    lt_cores *cores = malloc((size_t)grid->local_ranks * sizeof *cores);
+    if (!cores) return lt_fail(LT_IO, "no memory for the cores of %d local ranks", grid->local_ranks);
+    lt_status status = share_cores(grid, host, cores);
+    free(cores);
     LT_CHECK(status);
+    grid->host_first = grid->rank;
+    LT_MPI(MPI_Bcast, &grid->host_first, 1, MPI_INT, 0, host);
     LT_MPI(MPI_Comm_free, &host);
 
-    /* each host is counted by its first rank */
-    int mine[2] = {grid->local_rank == 0, grid->oversubscribed}, sums[2] = {0, 0};
-    LT_MPI(MPI_Allreduce, mine, sums, 2, MPI_INT, MPI_SUM, grid->mpi->world);
-    grid->hosts = sums[0];
-    grid->oversubscribed = sums[1] > 0;
+    const int first = grid->local_rank == 0;
+    LT_MPI(MPI_Allreduce, &first, &grid->hosts, 1, MPI_INT, MPI_SUM, grid->mpi->world);
     return LT_OK;
 }
 
@@ -163,19 +121,28 @@ lt_status lt_grid_open(int *argc, char ***argv, lt_grid *grid) {
 
     grid->mpi = calloc(1, sizeof *grid->mpi);
     if (!grid->mpi) return lt_fail(LT_IO, "no memory for the process grid");
-    grid->mpi->world = grid->mpi->agreement = grid->mpi->data = MPI_COMM_NULL;
+    grid->mpi->world = grid->mpi->agreement = grid->mpi->data = grid->mpi->check = MPI_COMM_NULL;
     grid->mpi->pending = MPI_REQUEST_NULL;
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->world);
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->agreement);
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->data);
     grid->data_rank = grid->rank;
     grid->data_ranks = grid->ranks;
+    LT_CHECK(lt_check_open(grid));
     return survey_hosts(grid);
+}
+
+/* Leaving is a collective too: others may wait for one that this rank does not call. */
+static lt_status compare_leaving(const lt_grid *grid) {
+    LT_CALLS(grid, "leaving");
+    return LT_OK;
 }
 
 void lt_grid_close(lt_grid *grid) {
     if (grid->mpi) {
+        (void)compare_leaving(grid);
         if (grid->mpi->agreeing) MPI_Wait(&grid->mpi->pending, MPI_STATUS_IGNORE);
+        lt_check_close(grid->mpi);
         if (grid->mpi->data != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->data);
         if (grid->mpi->agreement != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->agreement);
         if (grid->mpi->world != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->world);
@@ -200,122 +167,4 @@ void lt_grid_abort(const lt_grid *grid, lt_status status) {
         if (main_thread || threads == MPI_THREAD_MULTIPLE) MPI_Abort(MPI_COMM_WORLD, (int)status);
     }
     _exit((int)status);
-}
-
-/* ---- collectives ---- */
-
-lt_status lt_grid_broadcast(const lt_grid *grid, void *data, size_t bytes, int root) {
-    char *at = data;
-    for (int64_t left = (int64_t)bytes; left > 0;) {
-        int piece = lt_mpi_piece(left);
-        LT_MPI(MPI_Bcast, at, piece, MPI_BYTE, root, grid->mpi->world);
-        at += piece;
-        left -= piece;
-    }
-    return LT_OK;
-}
-
-lt_status lt_grid_all_gather(const lt_grid *grid, const void *mine, void *all, size_t bytes) {
-    if (bytes == 0) return LT_OK;
-    int piece = lt_mpi_piece((int64_t)bytes);
-    if ((size_t)piece == bytes) {
-        LT_MPI(MPI_Allgather, mine, piece, MPI_BYTE, all, piece, MPI_BYTE, grid->mpi->world);
-        return LT_OK;
-    }
-    char *slots = all;
-    memcpy(slots + (size_t)grid->rank * bytes, mine, bytes);
-    for (int rank = 0; rank < grid->ranks; rank++)
-        LT_CHECK(lt_grid_broadcast(grid, slots + (size_t)rank * bytes, bytes, rank));
-    return LT_OK;
-}
-
-lt_status lt_grid_sum_disjoint(const lt_grid *grid, double *values, int64_t count) {
-    while (count > 0) {
-        int piece = lt_mpi_piece(count);
-        LT_MPI(MPI_Allreduce, MPI_IN_PLACE, values, piece, MPI_DOUBLE, MPI_SUM, grid->mpi->world);
-        values += piece;
-        count -= piece;
-    }
-    return LT_OK;
-}
-
-lt_status lt_grid_barrier(const lt_grid *grid) {
-    LT_MPI(MPI_Barrier, grid->mpi->world);
-    return LT_OK;
-}
-
-/* ---- agreement ---- */
-
-/* (code, rank) as one number whose maximum is the highest code with its lowest rank. */
-static const int64_t ranks_a_code = INT64_C(1) << 32;
-
-static int64_t encode(int code, int rank) {
-    return code * ranks_a_code + (INT_MAX - rank);
-}
-
-static lt_verdict decode(int64_t number) {
-    int64_t low = number & (ranks_a_code - 1);
-    return (lt_verdict){.code = (int)((number - low) / ranks_a_code), .rank = INT_MAX - (int)low};
-}
-
-lt_status lt_grid_agree(const lt_grid *grid, int code, lt_verdict *verdict) {
-    int64_t mine = encode(code, grid->rank), highest = mine;
-    LT_MPI(MPI_Allreduce, &mine, &highest, 1, MPI_INT64_T, MPI_MAX, grid->mpi->world);
-    *verdict = decode(highest);
-    return LT_OK;
-}
-
-lt_status lt_grid_agree_begin(lt_grid *grid, int code) {
-    lt_grid_mpi *mpi = grid->mpi;
-    if (mpi->agreeing)
-        return lt_fail(LT_FAILED, "an agreement was begun on rank %d while one is under way", grid->rank);
-    mpi->proposal = encode(code, grid->rank);
-    LT_MPI(MPI_Iallreduce, &mpi->proposal, &mpi->agreed, 1, MPI_INT64_T, MPI_MAX, mpi->agreement,
-           &mpi->pending);
-    mpi->agreeing = true;
-    return LT_OK;
-}
-
-lt_status lt_grid_agree_end(lt_grid *grid, lt_verdict *verdict) {
-    lt_grid_mpi *mpi = grid->mpi;
-    if (!mpi->agreeing)
-        return lt_fail(LT_FAILED, "an agreement was ended on rank %d before it was begun", grid->rank);
-    mpi->agreeing = false;
-    LT_MPI(MPI_Wait, &mpi->pending, MPI_STATUS_IGNORE);
-    *verdict = decode(mpi->agreed);
-    return LT_OK;
-}
-
-/* ---- one status for all ---- */
-
-/* Statuses by gravity. 75 and 74 invite a script to start again; 1 says that this is useless; 2 is the user's
- * to mend, so it says most. A value that no lt_status has counts as LT_FAILED. */
-static const lt_status by_gravity[] = {LT_OK, LT_STOPPED, LT_IO, LT_FAILED, LT_BAD_INPUT};
-enum { GRAVITY_FAILED = 3, GRAVITIES = sizeof by_gravity / sizeof by_gravity[0] };
-
-static int gravity(lt_status status) {
-    for (int i = 0; i < GRAVITIES; i++)
-        if (by_gravity[i] == status) return i;
-    return GRAVITY_FAILED;
-}
-
-static lt_status share_message(const lt_grid *grid, lt_status mine, bool *speaker) {
-    lt_verdict verdict;
-    LT_CHECK(lt_grid_agree(grid, gravity(mine), &verdict));
-    lt_status shared = by_gravity[verdict.code];
-    *speaker = shared != LT_OK && verdict.rank == grid->rank;
-    if (shared == LT_OK) return LT_OK;
-
-    char message[LT_ERROR_MESSAGE_BYTES];
-    memset(message, 0, sizeof message);
-    snprintf(message, sizeof message, "%s", lt_error_message());
-    LT_CHECK(lt_grid_broadcast(grid, message, sizeof message, verdict.rank));
-    return lt_fail(shared, "%s", message);
-}
-
-lt_status lt_grid_share_status(const lt_grid *grid, lt_status mine, bool *speaker) {
-    bool speaks = true; /* stays so where MPI fails */
-    lt_status shared = share_message(grid, mine, &speaks);
-    if (speaker) *speaker = speaks;
-    return shared;
 }

@@ -3,7 +3,8 @@
  *
  * A program started without a launcher is a valid grid of one rank. Every function marked collective is
  * called by all ranks of the grid in the same order. A failed MPI call is LT_IO with the call's name and
- * MPI's reason; after it the grid is good for lt_grid_abort() only.
+ * MPI's reason; after it the grid is good for lt_grid_abort() only. LAZYTRAIN_CHECK_COLLECTIVES=1 in the
+ * environment makes ranks compare what they call before they do (comm/check.h).
  */
 #ifndef LT_COMM_GRID_H
 #define LT_COMM_GRID_H
@@ -20,14 +21,14 @@ typedef struct lt_grid {
     int rank, ranks;             /* in the world */
     int local_rank, local_ranks; /* on this host */
     int hosts;                   /* number of different hosts */
+    int host_first;              /* the lowest rank on this host */
     int data_rank, data_ranks;   /* ranks = data_ranks x tensor_ranks; tensor ranks are adjacent */
     int tensor_rank, tensor_ranks;
-    int cores; /* cores that this rank may use alone: its affinity mask, shared out among the local ranks
-                  that have the same mask; at least 1 */
-    bool oversubscribed; /* more ranks on some host than cores in their masks */
-    char host[256];      /* this rank's host name */
-    char library[128];   /* the MPI library's name and version, one line */
-    lt_grid_mpi *mpi;    /* communicators and pending requests */
+    int cores;      /* cores that this rank may use alone: its affinity mask, shared out among the local ranks
+                       that have the same mask; at least 1 */
+    char host[256]; /* this rank's host name */
+    char library[128]; /* the MPI library's name and version, one line */
+    lt_grid_mpi *mpi;  /* communicators and pending requests */
 } lt_grid;
 
 /* The rank that a launcher gave this process, as the environment says before MPI starts; 0 without one.
@@ -50,7 +51,8 @@ _Noreturn void lt_grid_abort(const lt_grid *grid, lt_status status);
 /* Copies `bytes` bytes from rank `root` to all. Collective. */
 lt_status lt_grid_broadcast(const lt_grid *grid, void *data, size_t bytes, int root);
 
-/* Gathers `bytes` bytes of each rank into `all` [ranks * bytes] on every rank. Collective. */
+/* Gathers `bytes` bytes of each rank into `all` [ranks * bytes] on every rank. `mine` is apart from `all`, or
+ * this rank's place in it. Collective. */
 lt_status lt_grid_all_gather(const lt_grid *grid, const void *mine, void *all, size_t bytes);
 
 /* Element-wise sum of `count` doubles over all ranks, for entries that one rank alone sets and the others
@@ -84,7 +86,7 @@ lt_status lt_grid_agree_end(lt_grid *grid, lt_verdict *verdict);
  * NULL. */
 lt_status lt_grid_share_status(const lt_grid *grid, lt_status mine, bool *speaker);
 
-/* The most elements that go into one MPI call (2^30 unless set); longer counts are cut. Tests lower it to
+/* The most elements that go into one MPI call (2^26 unless set); longer counts are cut. Tests lower it to
  * exercise the cutting. Local, and the same on all ranks. */
 void lt_grid_set_message_limit(int64_t elements);
 

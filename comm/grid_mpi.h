@@ -10,10 +10,14 @@
 
 #include <mpi.h>
 
+typedef struct lt_check lt_check;
+
 struct lt_grid_mpi {
     MPI_Comm world;     /* collectives of all ranks, blocking */
     MPI_Comm agreement; /* the pending agreement only, so that it may cross them */
     MPI_Comm data;      /* the data ranks that share this rank's tensor rank, ranked by data_rank */
+    MPI_Comm check;     /* comm/check.h; MPI_COMM_NULL where nothing is compared */
+    lt_check *checked;
     MPI_Request pending;
     bool agreeing;
     int64_t proposal, agreed; /* buffers of the pending agreement */
@@ -25,7 +29,8 @@ lt_status lt_mpi_status(int code, const char *function);
 /* Calls an MPI function and returns from the enclosing function unless it succeeds. */
 #define LT_MPI(function, ...) LT_CHECK(lt_mpi_status(function(__VA_ARGS__), #function))
 
-/* How many of the `left` elements go into the next MPI call, whose counts are ints. */
+/* How many of the `left` elements go into the next MPI call, whose counts are ints: every message whose size
+ * is not a small constant is cut by this. */
 int lt_mpi_piece(int64_t left);
 
 #endif

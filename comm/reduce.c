@@ -1,4 +1,5 @@
 #include "comm/reduce.h"
+#include "comm/check.h"
 #include "comm/grid_mpi.h"
 
 /* The gradients are exchanged in pieces of PIECE floats (2 MiB), DEPTH of them under way, so that a piece is
@@ -117,7 +118,6 @@ static void aim(exchange *ex, const lt_grid *grid, const cutting *c, int distanc
 }
 
 static lt_status scatter(exchange ex, const lt_grid *grid, const cutting *c) {
-    LT_CHECK(check_ranks(grid));
     for (int distance = 1; distance < grid->data_ranks; distance *= 2) {
         aim(&ex, grid, c, distance, &ex.received, &ex.sent);
         LT_CHECK(exchange_ranges(&ex));
@@ -127,7 +127,6 @@ static lt_status scatter(exchange ex, const lt_grid *grid, const cutting *c) {
 
 /* Back the same way: what this rank kept is whole by now, and so is what it gave away. */
 static lt_status gather(exchange ex, const lt_grid *grid, const cutting *c) {
-    LT_CHECK(check_ranks(grid));
     ex.device = NULL;
     for (int distance = grid->data_ranks / 2; distance > 0; distance /= 2) {
         aim(&ex, grid, c, distance, &ex.sent, &ex.received);
@@ -143,6 +142,8 @@ static exchange exchange_of(const lt_grid *grid, const lt_reduce_device *device,
 
 lt_status lt_reduce_gradients(const lt_grid *grid, const lt_reduce_device *device, float *gradients,
                               int64_t count, float *scratch) {
+    LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "reduction of %lld gradients", (long long)count);
     const exchange ex = exchange_of(grid, device, gradients, scratch);
     const cutting even = {.count = count};
     LT_CHECK(scatter(ex, grid, &even));
@@ -151,10 +152,14 @@ lt_status lt_reduce_gradients(const lt_grid *grid, const lt_reduce_device *devic
 
 lt_status lt_reduce_scatter(const lt_grid *grid, const lt_reduce_device *device, float *gradients,
                             const int64_t *cuts, float *scratch) {
+    LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "reduce-scatter of %lld gradients", (long long)cuts[grid->data_ranks]);
     return scatter(exchange_of(grid, device, gradients, scratch), grid, &(cutting){.cuts = cuts});
 }
 
 lt_status lt_all_gather(const lt_grid *grid, float *values, const int64_t *cuts) {
+    LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "all-gather of %lld values", (long long)cuts[grid->data_ranks]);
     return gather(exchange_of(grid, NULL, values, NULL), grid, &(cutting){.cuts = cuts});
 }
 
@@ -186,6 +191,7 @@ static lt_status reduce_few(const lt_grid *grid, double *values, int count) {
 
 lt_status lt_reduce_doubles(const lt_grid *grid, double *values, int count) {
     LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "reduction of %d doubles", count);
     for (int done = 0; done < count; done += DOUBLES)
         LT_CHECK(reduce_few(grid, values + done, count - done < DOUBLES ? count - done : DOUBLES));
     return LT_OK;

@@ -1,9 +1,11 @@
 #include "trainer/run.h"
 
 #include "comm/log.h"
+#include "comm/topology.h"
 #include "trainer/version.h"
 #include "trainer/zero.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static double mib(double bytes) {
@@ -127,14 +129,41 @@ static void describe_memory(const lt_run *run) {
                 mib(exchange), mib(batches), snapshot);
 }
 
-lt_status lt_run_banner(lt_run *run) {
-    int oversubscribed = run->grid.oversubscribed ? 1 : 0;
-    lt_verdict worst;
-    LT_CHECK(lt_grid_agree(&run->grid, oversubscribed, &worst));
+/* What binds ranks to cores, and what is wrong with it. A cluster of many kinds of hosts is not told whole.
+ */
+static void describe_places(const lt_run *run, const lt_place *places) {
+    enum { LINES = 8 };
+    const int ranks = run->grid.ranks;
+    char text[1024];
+    for (int next = 0, lines = 0; lt_topology_line(places, ranks, &next, text, sizeof text); lines++) {
+        if (lines == LINES) {
+            lt_log_info("bindings   of rank %d on %s and others: not shown", next, places[next].host);
+            break;
+        }
+        lt_log_info("bindings   %s", text);
+    }
+}
+
+static void warn_of_places(const lt_run *run, const lt_place *places) {
+    char text[1024];
+    if (lt_topology_oversubscribed(places, run->grid.ranks, text, sizeof text))
+        lt_log_warning(
+            "more threads than cores: %s; lower train.threads, start fewer ranks a host, or let the "
+            "launcher bind each to more cores",
+            text);
+    if (lt_topology_tensor_crosses(places, run->grid.ranks, run->grid.tensor_ranks, text, sizeof text))
+        lt_log_warning("a tensor group crosses hosts, whose network then carries every layer: %s; let "
+                       "parallel.tensor divide the ranks of a host",
+                       text);
+}
+
+static void describe_run(const lt_run *run, const lt_place *places) {
+    const lt_grid *grid = &run->grid;
     lt_log_info("lazytrain %s (%s)", lt_version(), lt_commit());
-    lt_log_info("grid       %d rank%s on %d host%s (%s), data %d x tensor %d; %s", run->grid.ranks,
-                run->grid.ranks == 1 ? "" : "s", run->grid.hosts, run->grid.hosts == 1 ? "" : "s",
-                run->provenance.hosts, run->grid.data_ranks, run->grid.tensor_ranks, run->grid.library);
+    lt_log_info("grid       %d rank%s on %d host%s (%s), data %d x tensor %d; backend mpi, %s", grid->ranks,
+                grid->ranks == 1 ? "" : "s", grid->hosts, grid->hosts == 1 ? "" : "s", run->provenance.hosts,
+                grid->data_ranks, grid->tensor_ranks, grid->library);
+    describe_places(run, places);
     lt_log_info(
         "device     %s, %d thread%s a rank, instruction set %s, BLAS kernel %s, sgemm %.0f Gflop/s a rank",
         run->device->kind, run->device->threads, run->device->threads == 1 ? "" : "s",
@@ -149,8 +178,16 @@ lt_status lt_run_banner(lt_run *run) {
                     (long long)run->tokens);
     else if (run->arguments.init_from != NULL)
         lt_log_info("weights    from %s", run->arguments.init_from);
-    if (worst.code != 0)
-        lt_log_warning(
-            "more threads than cores: ranks share cores; start fewer ranks a host or bind them apart");
-    return LT_OK;
+    warn_of_places(run, places);
+}
+
+lt_status lt_run_banner(lt_run *run) {
+    lt_place *places = malloc(sizeof *places * (size_t)run->grid.ranks);
+    lt_status status =
+        places != NULL ? LT_OK : lt_fail(LT_IO, "no memory for the places of %d ranks", run->grid.ranks);
+    status = lt_run_share(run, status);
+    if (status == LT_OK) status = lt_topology_gather(&run->grid, run->device->threads, places);
+    if (status == LT_OK && run->grid.rank == 0) describe_run(run, places);
+    free(places);
+    return status;
 }

@@ -155,6 +155,7 @@ lt_status lt_cpu_device_create(int threads, lt_device **device) {
         return status;
     }
     cpu->kernels = kernels;
+    lt_cpu_blas_use_one_thread();
     snprintf(cpu->blas_kernel, sizeof cpu->blas_kernel, "%s", lt_cpu_blas_kernel());
     cpu->base = (lt_device){.ops = &CPU_OPS,
                             .compute_type = LT_FLOAT32,

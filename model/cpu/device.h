@@ -35,6 +35,8 @@ static inline int32_t *integers_of(lt_mem mem) {
 void lt_cpu_gemm(lt_device *device, const lt_gemm *gemm);
 void lt_cpu_blas_multiply(const lt_gemm *gemm); /* one call of the BLAS, by the calling thread */
 const char *lt_cpu_blas_kernel(void);
+void lt_cpu_blas_use_one_thread(
+    void); /* of a BLAS that has more: tiles have threads, and bits must not change */
 
 /* model/cpu/attention.c */
 size_t lt_cpu_attention_saved_bytes(lt_device *device, const lt_attention *shape);

@@ -63,6 +63,10 @@ void lt_cpu_blas_multiply(const lt_gemm *gemm) {
         &(cut){.gemm = gemm, .rows = gemm->m, .columns = gemm->n, .row_tiles = 1, .column_tiles = 1}, 0, 0);
 }
 
+void lt_cpu_blas_use_one_thread(void) {
+    openblas_set_num_threads(1);
+}
+
 const char *lt_cpu_blas_kernel(void) {
     return openblas_get_corename();
 }

@@ -156,6 +156,54 @@ test_the_mpirun_loop_stops_where_going_on_is_useless() {
   [ "$(tail -n 1 $log | sed 's/.*without/without/')" = "without a new one: 3, at most 2: stop" ] || fail "last line: $(tail -n 1 $log)"
 }
 
+# binds WORDS NAME=VALUE...: what train.sh adds to the command of an Open MPI, on a host of 8 cores with 2 threads each.
+binds() {
+  rm -rf out
+  env PATH="$PWD/host:$PATH" MPIRUN="$PWD/host/mpirun" MPIRUN_FLAGS= LAZYTRAIN=program "${@:2}" "$launch/mpirun/train.sh" tiny.yaml out ||
+    fail "exit status $?: ${*:2}"
+  [ "$(cat command)" = "$1 " ] || fail "${*:2}: the words are $(cat command), expected $1"
+}
+
+test_ranks_are_bound_to_cores() {
+  mkdir host
+  cat >host/mpirun <<'SH'
+#!/usr/bin/env bash
+words=$*
+if [ "$1" = --version ]; then echo "mpirun (${LIBRARY:-Open MPI}) 4.1.4"; else echo "${words%%program *}" >command; fi
+SH
+  printf '#!/bin/sh\necho 16\n' >host/nproc
+  printf '#!/bin/sh\necho "Core(s) per socket: 4"; echo "Thread(s) per core:  2"\n' >host/lscpu
+  chmod +x host/*
+  printf '# slots=9\nn1 slots=4\nn2 slots=2 max_slots=8\n' >hosts.txt
+  try binds '--map-by slot:PE=8 --bind-to core -n 1' RANKS=1
+  try binds '--map-by slot:PE=4 --bind-to core -n 2' RANKS=2
+  try binds '--map-by slot:PE=2 --bind-to core -n 3' RANKS=3
+  try binds '--map-by slot:PE=1 --bind-to core -n 8' RANKS=8
+  try binds '--bind-to none -n 9' RANKS=9
+  try binds '--map-by slot:PE=1 --bind-to core' RANKS=
+  try binds '--map-by slot:PE=2 --bind-to core --hostfile hosts.txt' HOSTS=hosts.txt
+  try binds '--map-by slot:PE=4 --bind-to core --hostfile hosts.txt -n 2' HOSTS=hosts.txt RANKS=2
+  try binds '--map-by slot:PE=2 --bind-to core --hostfile hosts.txt -n 6' HOSTS=hosts.txt RANKS=6
+  echo n1 >plain.txt # as many slots as cores
+  try binds '--map-by slot:PE=1 --bind-to core --hostfile plain.txt' HOSTS=plain.txt
+  try binds '--map-by slot:PE=4 --bind-to core --hostfile plain.txt -n 2' HOSTS=plain.txt RANKS=2
+  try binds '--map-by slot:PE=3 --bind-to core -q -n 2' CORES=3 RANKS=2 MPIRUN_FLAGS=-q
+  try binds '--bind-to none -n 2' CORES=0 RANKS=2
+  try binds '--bind-to socket -n 2' RANKS=2 MPIRUN_FLAGS='--bind-to socket'
+  try binds '-q -map-by node -n 2' RANKS=2 MPIRUN_FLAGS='-q -map-by node'
+  try binds '-n 2' RANKS=2 LIBRARY=MPICH
+  all_held
+}
+
+# A real run: by itself mpirun would bind a pair of ranks to a core each, however many there are.
+test_bound_ranks_run() {
+  "$MPIRUN" --version 2>/dev/null | grep -q 'Open MPI' || skip "$MPIRUN does not bind"
+  write_tiny_config
+  MPIRUN_FLAGS=-q RANKS=1 expect 0 "$launch/mpirun/train.sh" tiny.yaml out --set train.threads=auto
+  expect_line $log '^bindings +[^ ]+: 1 rank on cores [0-9,-]+$'
+  ! grep -q 'more threads than cores' $log || fail "bound ranks have too many threads"
+}
+
 test_usage() {
   expect 2 "$launch/mpirun/train.sh" tiny.yaml
   expect_line stderr '^usage: '

@@ -26,6 +26,8 @@ static void describes_the_ranks(void) {
     CHECK(grid.data_ranks * grid.tensor_ranks == grid.ranks);
     CHECK(grid.tensor_ranks == 1 && grid.tensor_rank == 0 && grid.data_rank == grid.rank);
     CHECK(grid.cores >= 1);
+    CHECK(grid.host_first >= 0 && grid.host_first <= grid.rank);
+    CHECK((grid.host_first == grid.rank) == (grid.local_rank == 0));
     CHECK(grid.host[0] != '\0' && grid.library[0] != '\0' && !strpbrk(grid.library, "\n\t,"));
 
     /* each host has one rank of local number 0 */

@@ -123,9 +123,27 @@ static void test_at_once(void **state) {
     test_every_device(run_at_once, NULL);
 }
 
+/* Stands for OpenBLAS's own, which does nothing in the build of one thread. */
+static int asked_threads;
+void openblas_set_num_threads(int threads);
+void openblas_set_num_threads(int threads) {
+    asked_threads = threads;
+}
+
+/* Another BLAS, or OPENBLAS_NUM_THREADS, must not bring threads of its own. */
+static void test_one_thread(void **state) {
+    (void)state;
+    lt_device *device;
+    asked_threads = 0;
+    assert_int_equal(lt_cpu_device_create(2, &device), LT_OK);
+    assert_int_equal(asked_threads, 1);
+    device->ops->destroy(device);
+}
+
 int main(void) {
-    struct CMUnitTest tests[CASE_COUNT + 1] = {
-        [CASE_COUNT] = {"tiles at the same instant", test_at_once, NULL, test_free_all, NULL}};
+    struct CMUnitTest tests[CASE_COUNT + 2] = {
+        [CASE_COUNT] = {"tiles at the same instant", test_at_once, NULL, test_free_all, NULL},
+        {"one thread of the BLAS", test_one_thread, NULL, NULL, NULL}};
     for (int i = 0; i < CASE_COUNT; i++)
         tests[i] = (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
     return cmocka_run_group_tests_name("matrix products on a device", tests, NULL, NULL);

@@ -21,7 +21,7 @@ free_ports() { # count
 }
 
 write_cluster_config() { # further lines
-  local controller_port ports
+  local controller_port ports cpus=${NODE_CPUS:-8}
   read -r controller_port ports < <(free_ports 3)
   read -r -a ports <<<"$ports"
   cat >"$cluster/slurm.conf" <<CONF
@@ -56,8 +56,8 @@ KillWait=5
 JobRequeue=1
 $1
 MailProg=/bin/true
-NodeName=n1 Weight=1 NodeAddr=127.0.0.1 Port=${ports[0]} CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=8000
-NodeName=n2 Weight=2 NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=8 Sockets=1 CoresPerSocket=8 ThreadsPerCore=1 RealMemory=8000
+NodeName=n1 Weight=1 NodeAddr=127.0.0.1 Port=${ports[0]} CPUs=$cpus Sockets=1 CoresPerSocket=$cpus ThreadsPerCore=1 RealMemory=8000
+NodeName=n2 Weight=2 NodeAddr=127.0.0.1 Port=${ports[1]} CPUs=$cpus Sockets=1 CoresPerSocket=$cpus ThreadsPerCore=1 RealMemory=8000
 PartitionName=all Nodes=n1,n2 Default=YES State=UP MaxTime=60
 CONF
   echo "PMIxCliTmpDirBase=$cluster/pmix" >"$cluster/mpi.conf"
