@@ -50,6 +50,9 @@ typedef struct lt_tensor_access {
                      int64_t count, float *values);
     lt_status (*put)(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                      int64_t count, const float *values);
+    /* Saving: the data rank that is asked for the piece that begins with element `first`, of any kind; all
+     * ranks give the same answer. NULL: the pieces are shared out evenly. */
+    int (*writer)(void *context, const lt_parameter *parameter, int64_t first);
     /* Loading: whether anything of the elements is wanted here; what nobody needs is not read. NULL: all. */
     bool (*needs)(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                   int64_t count);

@@ -13,8 +13,9 @@
 
 typedef struct lt_save lt_save;
 
-/* Bytes of a snapshot of this rank's share. Local. */
-size_t lt_save_snapshot_bytes(const lt_grid *grid, const lt_registry *registry);
+/* Bytes of a snapshot of this rank's share, which `access->writer` may say. Local. */
+size_t lt_save_snapshot_bytes(const lt_grid *grid, const lt_registry *registry,
+                              const lt_tensor_access *access);
 
 /* Begins the save of `header->step`. With `snapshot` (lt_save_snapshot_bytes(), the caller's until the end)
  * the tensors are copied there now and `access` is not used afterwards; with NULL lt_save_write() asks for

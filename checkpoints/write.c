@@ -27,7 +27,7 @@ struct lt_save {
     lt_checkpoint_header header;
     char directory[LT_PATH_BYTES], partial[LT_PATH_BYTES], final[LT_PATH_BYTES];
     int64_t chunks, largest_bytes;
-    int64_t *addresses;
+    int64_t *addresses;      /* -1: a chunk of another data rank */
     unsigned char *buffer;   /* of one chunk */
     unsigned char *snapshot; /* this rank's chunks in a row, each with room for its checksum; NULL: none */
     int file;
@@ -101,16 +101,15 @@ static lt_status store_from_snapshot(lt_save *s, const chunk *c, size_t place) {
 static lt_status for_each_chunk(lt_save *s, lt_status status,
                                 lt_status (*visit)(lt_save *s, const chunk *c, size_t place)) {
     const lt_grid *grid = s->grid;
-    int64_t first, end, number = 0;
+    int64_t number = 0;
     size_t place = 0;
-    lt_chunks_share(s->registry, grid->data_rank, grid->data_ranks, &first, &end);
     for (int kind = 0; kind < LT_TENSOR_KINDS; kind++) {
         for (int i = 0; i < s->registry->count; i++) {
             const lt_parameter *parameter = &s->registry->parameters[i];
             chunk c = {
                 .kind = (lt_tensor_kind)kind, .parameter = parameter, .cut = lt_chunking_of(parameter)};
             for (c.index = 0; c.index < c.cut.chunks; c.index++, number++) {
-                if (number < first || number >= end) continue;
+                if (s->addresses[number] < 0) continue;
                 if (status != LT_OK && grid->tensor_ranks == 1) return status;
                 const bool mine = number % grid->tensor_ranks == grid->tensor_rank;
                 c.address = mine && status == LT_OK ? s->addresses[number] : -1;
@@ -123,18 +122,32 @@ static lt_status for_each_chunk(lt_save *s, lt_status status,
     return status;
 }
 
-size_t lt_save_snapshot_bytes(const lt_grid *grid, const lt_registry *registry) {
+/* Finds this data rank's chunks: clears the address of every other one, where `addresses` is not NULL.
+ * Returns what those take that this rank writes. */
+static size_t take_share(const lt_grid *grid, const lt_registry *registry, const lt_tensor_access *access,
+                         int64_t *addresses) {
     int64_t first, end, number = 0;
     size_t bytes = 0;
     lt_chunks_share(registry, grid->data_rank, grid->data_ranks, &first, &end);
     for (int kind = 0; kind < LT_TENSOR_KINDS; kind++)
         for (int i = 0; i < registry->count; i++) {
-            const chunk c = {.cut = lt_chunking_of(&registry->parameters[i])};
-            for (int64_t k = 0; k < c.cut.chunks; k++, number++)
-                if (number >= first && number < end && number % grid->tensor_ranks == grid->tensor_rank)
-                    bytes += stored_bytes(&c);
+            const lt_parameter *parameter = &registry->parameters[i];
+            const chunk c = {.cut = lt_chunking_of(parameter)};
+            const int64_t elements = c.cut.chunk_rows * c.cut.row_elements;
+            for (int64_t k = 0; k < c.cut.chunks; k++, number++) {
+                const bool own = access->writer == NULL ? number >= first && number < end
+                                                        : access->writer(access->context, parameter,
+                                                                         k * elements) == grid->data_rank;
+                if (!own && addresses != NULL) addresses[number] = -1;
+                if (own && number % grid->tensor_ranks == grid->tensor_rank) bytes += stored_bytes(&c);
+            }
         }
     return bytes;
+}
+
+size_t lt_save_snapshot_bytes(const lt_grid *grid, const lt_registry *registry,
+                              const lt_tensor_access *access) {
+    return take_share(grid, registry, access, NULL);
 }
 
 /* ---- the parts ---- */
@@ -176,6 +189,7 @@ lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *dire
     if (grid->rank == 0)
         memcpy(s->addresses, lt_layout_addresses(layout), (size_t)s->chunks * sizeof *s->addresses);
     LT_CHECK_DONE(status, lt_grid_broadcast(grid, s->addresses, (size_t)s->chunks * sizeof *s->addresses, 0));
+    take_share(grid, registry, access, s->addresses);
     if (snapshot != NULL)
         LT_CHECK_DONE(status,
                       lt_grid_share_status(grid, for_each_chunk(s, LT_OK, fetch_into_snapshot), NULL));

@@ -87,38 +87,91 @@ static lt_status check_ranks(const lt_grid *grid) {
         grid->data_ranks);
 }
 
-/* Which half a rank keeps and which it gives away at `distance`: the lower rank of the pair keeps the lower
- * half. Both have summed the same range until then. */
-static void halve(range whole, bool lower, range *kept, range *given) {
-    range low = {whole.first, whole.count / 2}, high = {whole.first + low.count, whole.count - low.count};
-    *kept = lower ? low : high;
-    *given = lower ? high : low;
+int lt_reduce_share(const lt_grid *grid) {
+    int share = 0;
+    for (int bit = 1; bit < grid->data_ranks; bit *= 2)
+        share = 2 * share + ((grid->data_rank & bit) != 0 ? 1 : 0);
+    return share;
+}
+
+/* How `count` elements are cut into shares; cuts NULL: evenly. */
+typedef struct cutting {
+    int64_t count;
+    const int64_t *cuts;
+} cutting;
+
+static range shares_range(const lt_grid *grid, const cutting *c, int first, int shares) {
+    if (c->cuts != NULL) return (range){c->cuts[first], c->cuts[first + shares] - c->cuts[first]};
+    const int64_t from = c->count * first / grid->data_ranks;
+    return (range){from, c->count * (first + shares) / grid->data_ranks - from};
+}
+
+/* What a rank keeps and what it gives away at `distance`: neighbouring shares, halved at every level, of
+ * which the lower rank of the pair keeps the lower half. Both have summed the same elements until then. */
+static void aim(exchange *ex, const lt_grid *grid, const cutting *c, int distance, range *kept,
+                range *given) {
+    const int shares = grid->data_ranks / (2 * distance);
+    const int first = lt_reduce_share(grid) / shares * shares;
+    *kept = shares_range(grid, c, first, shares);
+    *given = shares_range(grid, c, first ^ shares, shares);
+    ex->partner = grid->data_rank ^ distance;
+}
+
+static lt_status scatter(exchange ex, const lt_grid *grid, const cutting *c) {
+    for (int distance = 1; distance < grid->data_ranks; distance *= 2) {
+        aim(&ex, grid, c, distance, &ex.received, &ex.sent);
+        LT_CHECK(exchange_ranges(&ex));
+    }
+    return LT_OK;
+}
+
+/* Back the same way: what this rank kept is whole by now, and so is what it gave away. */
+static lt_status gather(exchange ex, const lt_grid *grid, const cutting *c) {
+    ex.device = NULL;
+    for (int distance = grid->data_ranks / 2; distance > 0; distance /= 2) {
+        aim(&ex, grid, c, distance, &ex.sent, &ex.received);
+        LT_CHECK(exchange_ranges(&ex));
+    }
+    return LT_OK;
+}
+
+static exchange exchange_of(const lt_grid *grid, const lt_reduce_device *device, float *values,
+                            float *scratch) {
+    return (exchange){.ranks = grid->mpi->data, .device = device, .gradients = values, .scratch = scratch};
 }
 
 lt_status lt_reduce_gradients(const lt_grid *grid, const lt_reduce_device *device, float *gradients,
                               int64_t count, float *scratch) {
     LT_CHECK(check_ranks(grid));
     LT_CALLS(grid, "reduction of %lld gradients", (long long)count);
-    range kept[32], given[32], whole = {0, count};
-    exchange ex = {.ranks = grid->mpi->data, .gradients = gradients, .scratch = scratch};
-    int levels = 0;
+    const exchange ex = exchange_of(grid, device, gradients, scratch);
+    const cutting even = {.count = count};
+    LT_CHECK(scatter(ex, grid, &even));
+    return gather(ex, grid, &even);
+}
 
-    for (int distance = 1; distance < grid->data_ranks; distance *= 2, levels++) {
-        halve(whole, (grid->data_rank & distance) == 0, &kept[levels], &given[levels]);
-        ex.partner = grid->data_rank ^ distance;
-        ex.sent = given[levels];
-        ex.received = kept[levels];
-        ex.device = device;
-        LT_CHECK(exchange_ranges(&ex));
-        whole = kept[levels];
-    }
-    /* back the same way: what this rank kept is summed over all ranks by now, and so is what it gave away */
-    while (levels-- > 0) {
-        ex.partner = grid->data_rank ^ (1 << levels);
-        ex.sent = kept[levels];
-        ex.received = given[levels];
-        ex.device = NULL;
-        LT_CHECK(exchange_ranges(&ex));
+lt_status lt_reduce_scatter(const lt_grid *grid, const lt_reduce_device *device, float *gradients,
+                            const int64_t *cuts, float *scratch) {
+    LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "reduce-scatter of %lld gradients", (long long)cuts[grid->data_ranks]);
+    return scatter(exchange_of(grid, device, gradients, scratch), grid, &(cutting){.cuts = cuts});
+}
+
+lt_status lt_all_gather(const lt_grid *grid, float *values, const int64_t *cuts) {
+    LT_CHECK(check_ranks(grid));
+    LT_CALLS(grid, "all-gather of %lld values", (long long)cuts[grid->data_ranks]);
+    return gather(exchange_of(grid, NULL, values, NULL), grid, &(cutting){.cuts = cuts});
+}
+
+lt_status lt_data_copy(const lt_grid *grid, int from, int to, float *values, int64_t count) {
+    int piece;
+    if (from == to) return LT_OK;
+    for (int64_t done = 0; done < count; done += piece) {
+        piece = lt_mpi_piece(count - done);
+        if (grid->data_rank == from)
+            LT_MPI(MPI_Send, values + done, piece, MPI_FLOAT, to, TAG, grid->mpi->data);
+        if (grid->data_rank == to)
+            LT_MPI(MPI_Recv, values + done, piece, MPI_FLOAT, from, TAG, grid->mpi->data, MPI_STATUS_IGNORE);
     }
     return LT_OK;
 }

@@ -56,17 +56,30 @@ lt_mem lt_model_gradients(lt_model *model) {
     return model->gradients[0];
 }
 
+lt_mem lt_model_parameters(lt_model *model) {
+    return model->parameters;
+}
+
 lt_status lt_model_losses(lt_model *model, int64_t count, double *sums) {
     return model->device->ops->download(model->device, sums, model->loss_slots, count);
 }
 
+int64_t lt_model_square_sums(const lt_model *model) {
+    return model->square_sums;
+}
+
 lt_status lt_model_gradient_squares(lt_model *model, double *sums) {
+    lt_mem to = model->squares;
     for (int i = 0; i < model->registry.count; i++) {
         const lt_parameter *parameter = &model->registry.parameters[i];
-        model->device->ops->sum_squares(model->device, lt_at(model->gradients[0], parameter->offset),
-                                        parameter->count, lt_at(model->squares, i));
+        const lt_span own = lt_model_own(model, parameter, 0, parameter->count);
+        if (own.first < own.end)
+            model->device->ops->sum_squares(model->device, lt_at(model->gradients[0], own.first),
+                                            own.end - own.first,
+                                            lt_at(to, (own.first - parameter->offset) / LT_FLAT_PIECE));
+        to = lt_at(to, lt_flat_pieces(parameter->count));
     }
-    return model->device->ops->download(model->device, sums, model->squares, model->registry.count);
+    return model->device->ops->download(model->device, sums, model->squares, model->square_sums);
 }
 
 /* base^exponent for a whole exponent >= 1, by squaring: the same bits on every C library. */
@@ -86,13 +99,14 @@ void lt_model_update(lt_model *model, const lt_update *update) {
                         .gradient_scale = update->gradient_scale};
     for (int i = 0; i < model->registry.count; i++) {
         const lt_parameter *parameter = &model->registry.parameters[i];
-        if (parameter->lazy && update->freeze_lazy) continue;
+        const lt_span own = lt_model_own(model, parameter, 0, parameter->count);
+        if (own.first >= own.end || (parameter->lazy && update->freeze_lazy)) continue;
         options.learning_rate = parameter->lazy ? update->lazy_learning_rate : update->learning_rate;
         options.weight_decay = parameter->decays ? update->weight_decay : 0;
-        const int64_t at = parameter->offset;
-        model->device->ops->adamw(model->device, lt_at(model->parameters, at), lt_at(model->gradients[0], at),
-                                  lt_at(model->moment1, at), lt_at(model->moment2, at), parameter->count,
-                                  &options);
+        const int64_t at = own.first - model->own.first;
+        model->device->ops->adamw(model->device, lt_at(model->parameters, own.first),
+                                  lt_at(model->gradients[0], own.first), lt_at(model->moment1, at),
+                                  lt_at(model->moment2, at), own.end - own.first, &options);
     }
 }
 

@@ -85,14 +85,14 @@ static lt_memory_plan place(lt_model *model, lt_arena *arena) {
     model->parameters = lt_arena_take(arena, LT_FLOAT32, elements);
     plan.parameters = arena->used;
     if (model->options.training) {
-        model->moment1 = lt_arena_take(arena, LT_FLOAT32, elements);
-        model->moment2 = lt_arena_take(arena, LT_FLOAT32, elements);
+        model->moment1 = lt_arena_take(arena, LT_FLOAT32, model->own.end - model->own.first);
+        model->moment2 = lt_arena_take(arena, LT_FLOAT32, model->own.end - model->own.first);
         plan.optimizer = arena->used - plan.parameters;
         size_t before = arena->used;
         for (int i = 0; i < model->options.gradient_buffers; i++)
             model->gradients[i] = lt_arena_take(arena, LT_FLOAT32, elements);
         model->loss_slots = lt_arena_take(arena, LT_FLOAT64, model->options.loss_slots);
-        model->squares = lt_arena_take(arena, LT_FLOAT64, model->registry.count);
+        model->squares = lt_arena_take(arena, LT_FLOAT64, model->square_sums);
         plan.gradients = arena->used - before;
     }
     size_t before = arena->used;
@@ -137,6 +137,15 @@ static void find_offsets(lt_model *model) {
         };
 }
 
+static void find_share(lt_model *model) {
+    const lt_registry *registry = &model->registry;
+    const int share = model->options.share, shares = model->options.shares > 0 ? model->options.shares : 1;
+    model->own =
+        (lt_span){lt_registry_cut(registry, share, shares), lt_registry_cut(registry, share + 1, shares)};
+    for (int i = 0; i < registry->count; i++)
+        model->square_sums += lt_flat_pieces(registry->parameters[i].count);
+}
+
 /* Everything on the host that does not depend on memory of the device. */
 static lt_status prepare(const lt_model_options *options, lt_device *device, lt_model **result) {
     lt_model *model = calloc(1, sizeof *model);
@@ -147,6 +156,7 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     if (options->shape.attention == LT_ATTENTION_SOFTMAX) model->options.shape.bias_length = 0;
     const lt_model_shape *shape = &model->options.shape;
     LT_CHECK(lt_registry_create(shape, &model->registry));
+    find_share(model);
     model->layers = calloc((size_t)shape->layers, sizeof *model->layers);
     model->kept = calloc((size_t)shape->layers, sizeof *model->kept);
     model->gradients = calloc((size_t)options->gradient_buffers + 1, sizeof *model->gradients);
@@ -221,30 +231,42 @@ const lt_registry *lt_model_registry(const lt_model *model) {
     return &model->registry;
 }
 
-static lt_mem array_of(lt_model *model, lt_array array) {
-    switch (array) {
-    case LT_ARRAY_PARAMETERS:
-        return model->parameters;
-    case LT_ARRAY_FIRST_MOMENT:
-        return model->moment1;
-    case LT_ARRAY_SECOND_MOMENT:
-        return model->moment2;
-    case LT_ARRAY_GRADIENTS:
-        return model->gradients[0];
-    }
-    return LT_NOWHERE;
+lt_span lt_model_own(const lt_model *model, const lt_parameter *parameter, int64_t first, int64_t count) {
+    const int64_t from = parameter->offset + first, to = from + count;
+    return (lt_span){from > model->own.first ? from : model->own.first,
+                     to < model->own.end ? to : model->own.end};
+}
+
+/* Where elements of a parameter lie, and how many of them there are; `skipped` of those before are elsewhere.
+ */
+typedef struct place_in {
+    lt_mem at;
+    int64_t skipped, count;
+} place_in;
+
+static place_in find(const lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
+                     int64_t count) {
+    const int64_t from = parameter->offset + first;
+    if (array == LT_ARRAY_PARAMETERS) return (place_in){lt_at(model->parameters, from), 0, count};
+    if (array == LT_ARRAY_GRADIENTS) return (place_in){lt_at(model->gradients[0], from), 0, count};
+    const lt_span own = lt_model_own(model, parameter, first, count);
+    const lt_mem moments = array == LT_ARRAY_FIRST_MOMENT ? model->moment1 : model->moment2;
+    if (own.first >= own.end) return (place_in){.count = 0};
+    return (place_in){lt_at(moments, own.first - model->own.first), own.first - from, own.end - own.first};
 }
 
 lt_status lt_model_get(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
                        int64_t count, float *values) {
-    const lt_mem from = lt_at(array_of(model, array), parameter->offset + first);
-    return model->device->ops->download(model->device, values, from, count);
+    const place_in from = find(model, array, parameter, first, count);
+    if (from.count == 0) return LT_OK;
+    return model->device->ops->download(model->device, values + from.skipped, from.at, from.count);
 }
 
 lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
                        int64_t count, const float *values) {
-    const lt_mem to = lt_at(array_of(model, array), parameter->offset + first);
-    model->device->ops->upload(model->device, to, values, count);
+    const place_in to = find(model, array, parameter, first, count);
+    if (to.count == 0) return LT_OK;
+    model->device->ops->upload(model->device, to.at, values + to.skipped, to.count);
     return model->device->ops->synchronise(model->device);
 }
 
@@ -263,8 +285,8 @@ lt_status lt_model_initialise(lt_model *model, uint64_t seed) {
     }
     free(values);
     if (model->options.training) {
-        model->device->ops->zero(model->device, model->moment1, model->registry.elements);
-        model->device->ops->zero(model->device, model->moment2, model->registry.elements);
+        model->device->ops->zero(model->device, model->moment1, model->own.end - model->own.first);
+        model->device->ops->zero(model->device, model->moment2, model->own.end - model->own.first);
     }
     return status;
 }

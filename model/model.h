@@ -17,6 +17,8 @@ typedef struct lt_model_options {
     bool training;           /* gradients, optimiser state and kept activations */
     int gradient_buffers;    /* of a training model: 1 + log2(lanes of this rank) */
     int64_t loss_slots;      /* of a training model: rows (sequences) of one step on this rank */
+    int share, shares;       /* of a training model: it has the moments of share `share` of `shares` of the
+                                parameters (lt_registry_cut()) and updates these; `shares` 0: of all */
 } lt_model_options;
 
 /* What the memory is for, in bytes, as printed before the start. */
@@ -47,7 +49,8 @@ typedef enum lt_array {
     LT_ARRAY_GRADIENTS
 } lt_array;
 
-/* Elements [first, first + count) of a parameter (GRADIENTS: of gradient buffer 0), to or from the host. */
+/* Elements [first, first + count) of a parameter (GRADIENTS: of gradient buffer 0), to or from the host. Of
+ * moments those in this model's share; `values` of others are left alone, or not read. */
 lt_status lt_model_get(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
                        int64_t count, float *values);
 lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
@@ -70,14 +73,17 @@ void lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double 
 /* to += from, whole gradient buffers: one node of the lane tree. */
 void lt_model_add_gradients(lt_model *model, int to, int from);
 
-/* The flat float32 gradient buffer 0 on the device, for the exchange between ranks. */
+/* The flat float32 gradient buffer 0 and the parameters on the device, for the exchange between ranks. */
 lt_mem lt_model_gradients(lt_model *model);
+lt_mem lt_model_parameters(lt_model *model);
 
 /* Waits, and copies `count` loss sums to `sums`. */
 lt_status lt_model_losses(lt_model *model, int64_t count, double *sums);
 
-/* Sum of squares of each parameter's gradient in buffer 0, `sums` [registry count], in a fixed order. Waits.
- */
+/* Sums of squares of the gradients in buffer 0, one for each LT_FLAT_PIECE elements of each parameter in
+ * registry order, `sums` [lt_model_square_sums()]; 0 outside this model's share. Added up in order they have
+ * the same bits whatever the shares. Waits. */
+int64_t lt_model_square_sums(const lt_model *model);
 lt_status lt_model_gradient_squares(lt_model *model, double *sums);
 
 typedef struct lt_update {
@@ -88,7 +94,7 @@ typedef struct lt_update {
     double gradient_scale; /* of clipping */
 } lt_update;
 
-/* AdamW with the gradients of buffer 0. */
+/* AdamW with the gradients of buffer 0, on this model's share of the parameters. */
 void lt_model_update(lt_model *model, const lt_update *update);
 
 /* Forward only: loss sums of the rows to `sums` [rows]. Waits. */

@@ -36,6 +36,14 @@ static inline lt_mem lt_at(lt_mem mem, int64_t elements) {
     return mem;
 }
 
+/* Elements of a piece of a flat array: what sum_squares() gives one sum for. AdamW over whole pieces has the
+ * bits of AdamW over all of the array. */
+enum { LT_FLAT_PIECE = 32768 };
+
+static inline int64_t lt_flat_pieces(int64_t count) {
+    return (count + LT_FLAT_PIECE - 1) / LT_FLAT_PIECE;
+}
+
 static const lt_mem LT_NOWHERE = {NULL, LT_FLOAT32};
 
 /* c [m, n] = a [m, k] b [k, n] (+ c), where a and b are read transposed if they are stored so: a_transposed
@@ -144,8 +152,8 @@ typedef struct lt_ops {
     void (*sum_segments)(lt_device *, lt_mem values, int64_t segments, int64_t length, lt_mem sums);
 
     void (*add)(lt_device *, lt_mem to, lt_mem from, int64_t count); /* to += from, float32 */
-    /* sum (one float64) of squares of float32 values, in a fixed order. */
-    void (*sum_squares)(lt_device *, lt_mem values, int64_t count, lt_mem sum);
+    /* sums [lt_flat_pieces(count)] (float64) of squares of float32 values, each piece in a fixed order. */
+    void (*sum_squares)(lt_device *, lt_mem values, int64_t count, lt_mem sums);
     /* One AdamW update of `count` float32 weights (contracts.md, `optimizer.*`). */
     void (*adamw)(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
                   const lt_adamw *);

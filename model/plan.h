@@ -22,6 +22,11 @@ typedef struct lt_layer_kept {
     lt_mem gate_up;   /* 2 intermediate */
 } lt_layer_kept;
 
+/* Elements [first, end) of the flat arrays. */
+typedef struct lt_span {
+    int64_t first, end;
+} lt_span;
+
 struct lt_model {
     lt_device *device;
     lt_model_options options;
@@ -34,10 +39,13 @@ struct lt_model {
     lt_mem memory; /* one allocation holds everything below */
     size_t memory_bytes;
 
-    lt_mem parameters, moment1, moment2; /* float32 [registry.elements] */
-    lt_mem *gradients;                   /* [gradient_buffers] of the same */
-    lt_mem loss_slots;                   /* float64 [options.loss_slots] */
-    lt_mem squares;                      /* float64 [registry.count] */
+    lt_span own;             /* this model's share */
+    lt_mem parameters;       /* float32 [registry.elements] */
+    lt_mem moment1, moment2; /* float32, of own */
+    lt_mem *gradients;       /* [gradient_buffers] as parameters */
+    lt_mem loss_slots;       /* float64 [options.loss_slots] */
+    lt_mem squares;          /* float64 [square_sums]; 0 for ever outside own */
+    int64_t square_sums;
 
     int64_t head_rows;                       /* tokens whose logits are held at a time */
     int64_t qkv_width;                       /* (heads + 2 key heads) head_size */
@@ -57,6 +65,11 @@ struct lt_model {
     lt_mem d_activated;        /* intermediate */
     lt_mem statistics;         /* float64 [layers, heads, LT_STATISTICS] */
 };
+
+/* What of elements [first, first + count) of a parameter is in this model's share; where nothing is, first >=
+ * end.
+ */
+lt_span lt_model_own(const lt_model *model, const lt_parameter *parameter, int64_t first, int64_t count);
 
 /* The attention operation of layer `layer` over `batch` rows of T tokens. */
 lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t batch, bool documents);

@@ -1,4 +1,5 @@
 #include "model/registry.h"
+#include "model/ops.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -89,6 +90,15 @@ const lt_parameter *lt_registry_find(const lt_registry *registry, const char *na
     for (int i = 0; i < registry->count; i++)
         if (strcmp(registry->parameters[i].name, name) == 0) return &registry->parameters[i];
     return NULL;
+}
+
+int64_t lt_registry_cut(const lt_registry *registry, int share, int shares) {
+    const int64_t even = registry->elements / shares * share + registry->elements % shares * share / shares;
+    const lt_parameter *p = registry->parameters, *last = p + registry->count - 1;
+    while (p < last && even >= p->offset + p->count) p++;
+    const int64_t inside = even - p->offset, below = inside / LT_FLAT_PIECE * LT_FLAT_PIECE;
+    const int64_t above = below + LT_FLAT_PIECE < p->count ? below + LT_FLAT_PIECE : p->count;
+    return p->offset + (inside - below < above - inside ? below : above);
 }
 
 /* The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every output bit depends on every input bit. */

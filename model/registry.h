@@ -49,6 +49,12 @@ typedef struct lt_registry {
 lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry);
 void lt_registry_destroy(lt_registry *registry);
 
+/* The flat array in `shares` contiguous shares, as even as the cuts allow: where share `share` begins; for
+ * `share` = `shares`, the number of elements. A cut lies a multiple of LT_FLAT_PIECE elements behind the
+ * start of a parameter, or at one: so sums of squares and AdamW work at the same pieces in shares as in the
+ * whole, and have the same bits. The shares of a small model may be empty. Local. */
+int64_t lt_registry_cut(const lt_registry *registry, int share, int shares);
+
 /* The parameter called `name`, or NULL. */
 const lt_parameter *lt_registry_find(const lt_registry *registry, const char *name);
 

@@ -3,8 +3,8 @@
 #include <math.h>
 
 int64_t lt_step_workspace(const lt_model *model, int64_t rows) {
-    const int64_t parameters = lt_model_registry(model)->count;
-    return rows > parameters ? rows : parameters;
+    const int64_t squares = lt_model_square_sums(model);
+    return rows > squares ? rows : squares;
 }
 
 /* Sums over lanes grow like a binary counter: buffer `height` - 1 holds the last lane; after lane i, as many
@@ -64,17 +64,23 @@ static lt_status sum_losses(lt_model *model, const lt_step_options *options, dou
     return LT_OK;
 }
 
-/* Norm over all trained parameters; finds the first one that is not finite. */
-static lt_status measure_gradients(lt_model *model, const lt_step_options *options, lt_step_result *result) {
+/* Norm over all trained parameters; finds the first one that is not finite. Of sharded sums each is one
+ * rank's and 0 elsewhere, so that reducing them is exact. */
+static lt_status measure_gradients(lt_model *model, const lt_step_options *options,
+                                   const lt_exchange *exchange, lt_step_result *result) {
     const lt_registry *registry = lt_model_registry(model);
     double *squares = options->workspace;
     LT_CHECK(lt_model_gradient_squares(model, squares));
+    if (exchange->gather_parameters != NULL && exchange->reduce_doubles != NULL)
+        LT_CHECK(exchange->reduce_doubles(exchange->context, squares, lt_model_square_sums(model)));
     double sum = 0;
     for (int i = 0; i < registry->count; i++) {
-        if (registry->parameters[i].lazy && options->update.freeze_lazy) continue;
-        if (!isfinite(squares[i]) && result->first_nonfinite == NULL)
-            result->first_nonfinite = &registry->parameters[i];
-        sum += squares[i];
+        const lt_parameter *parameter = &registry->parameters[i];
+        double square = 0;
+        for (int64_t pieces = lt_flat_pieces(parameter->count); pieces > 0; pieces--) square += *squares++;
+        if (parameter->lazy && options->update.freeze_lazy) continue;
+        if (!isfinite(square) && result->first_nonfinite == NULL) result->first_nonfinite = parameter;
+        sum += square;
     }
     result->gradient_norm = sqrt(sum);
     return LT_OK;
@@ -89,12 +95,12 @@ lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_
 
     LT_CHECK(sum_losses(model, options, &result->own_loss_sum));
     double loss_sum = result->own_loss_sum;
-    if (exchange->reduce_loss != NULL) LT_CHECK(exchange->reduce_loss(exchange->context, &loss_sum));
+    if (exchange->reduce_doubles != NULL) LT_CHECK(exchange->reduce_doubles(exchange->context, &loss_sum, 1));
     if (exchange->reduce_gradients != NULL)
         LT_CHECK(exchange->reduce_gradients(exchange->context, lt_model_gradients(model),
                                             lt_model_registry(model)->elements));
     result->loss = loss_sum / (double)options->targets;
-    LT_CHECK(measure_gradients(model, options, result));
+    LT_CHECK(measure_gradients(model, options, exchange, result));
 
     if (!isfinite(result->loss) || !isfinite(result->gradient_norm)) {
         result->outcome = LT_STEP_NONFINITE;
@@ -105,6 +111,8 @@ lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_
     if (options->gradient_clip > 0)
         update.gradient_scale = fmin(1.0, options->gradient_clip / (result->gradient_norm + 1e-6));
     lt_model_update(model, &update);
+    if (exchange->gather_parameters != NULL)
+        LT_CHECK(exchange->gather_parameters(exchange->context, lt_model_parameters(model)));
     result->outcome = LT_STEP_UPDATED;
     return LT_OK;
 }

@@ -16,10 +16,14 @@ typedef struct lt_exchange {
     /* Whether the ranks agreed to drop the step: asked before every micro-batch and, with `last`, before the
      * exchange, where the answer must be final. NULL: never. */
     lt_status (*should_drop)(void *context, bool last, bool *drop);
-    /* Replaces the flat gradients by their sum over data ranks, along the lane tree. NULL: one rank. */
+    /* Replaces the flat gradients, at least the model's share of them, by their sum over data ranks, along
+     * the lane tree. NULL: one rank. */
     lt_status (*reduce_gradients)(void *context, lt_mem gradients, int64_t count);
-    /* The same for the loss sum. NULL: one rank. */
-    lt_status (*reduce_loss)(void *context, double *loss_sum);
+    /* The same for a few doubles. NULL: one rank. */
+    lt_status (*reduce_doubles)(void *context, double *values, int64_t count);
+    /* Replaces the flat parameters outside the model's share by those that the ranks updated which have them.
+     * NULL: the model has all. */
+    lt_status (*gather_parameters)(void *context, lt_mem parameters);
 } lt_exchange;
 
 typedef struct lt_step_options {

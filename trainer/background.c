@@ -4,6 +4,7 @@
 #include "comm/log.h"
 #include "comm/thread.h"
 #include "comm/watchdog.h"
+#include "trainer/zero.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -75,6 +76,7 @@ static lt_status begin(lt_run *run) {
     const lt_tensor_access access = lt_run_tensors(run);
     *b = (lt_background){.run = run, .began = lt_now_s()};
     lt_run_header(run, &b->header);
+    LT_CHECK(lt_zero_gather_tails(run));
     LT_CHECK(
         lt_run_share(run, lt_save_begin(&run->grid, run->layout, run->config.checkpoint.dir, &b->header,
                                         lt_model_registry(run->model), &access, run->snapshot, &b->save)));
@@ -84,7 +86,8 @@ static lt_status begin(lt_run *run) {
 }
 
 lt_status lt_background_create(lt_run *run) {
-    run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, lt_model_registry(run->model));
+    const lt_tensor_access access = lt_run_tensors(run);
+    run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, lt_model_registry(run->model), &access);
     run->snapshot = malloc(run->snapshot_bytes + 1);
     run->background = calloc(1, sizeof *run->background);
     if (run->snapshot == NULL || run->background == NULL)

@@ -3,6 +3,7 @@
 #include "comm/log.h"
 #include "comm/topology.h"
 #include "trainer/version.h"
+#include "trainer/zero.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -109,17 +110,19 @@ static void describe_memory(const lt_run *run) {
     const double batches =
         (double)(run->config.train.micro_batch * (run->config.data.seq_len + 1)) * 4 * 3 * 5;
     const double exchange =
-        4 * (double)lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements);
+        4 * (double)lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements) +
+        (double)lt_zero_bytes(run);
     const double total = (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
                          (double)plan.activations + (double)plan.scratch + exchange + batches +
                          (double)run->snapshot_bytes;
-    char snapshot[48] = "";
+    char snapshot[48] = "", share[48] = "";
+    if (run->zero != NULL) snprintf(share, sizeof share, " (1 of %d shares)", run->model_options.shares);
     if (run->snapshot_bytes > 0)
         snprintf(snapshot, sizeof snapshot, ", checkpoint's copy %.1f", mib((double)run->snapshot_bytes));
-    lt_log_info("memory     %.1f MiB a rank: parameters %.1f, optimizer %.1f, gradients %.1f (%d buffer%s "
+    lt_log_info("memory     %.1f MiB a rank: parameters %.1f, optimizer %.1f%s, gradients %.1f (%d buffer%s "
                 "for %lld lane%s), "
                 "activations %.1f, scratch %.1f, communication %.1f, batches %.1f%s",
-                mib(total), mib((double)plan.parameters), mib((double)plan.optimizer),
+                mib(total), mib((double)plan.parameters), mib((double)plan.optimizer), share,
                 mib((double)plan.gradients), run->model_options.gradient_buffers,
                 run->model_options.gradient_buffers == 1 ? "" : "s", (long long)run->own_lanes,
                 run->own_lanes == 1 ? "" : "s", mib((double)plan.activations), mib((double)plan.scratch),

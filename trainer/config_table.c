@@ -142,8 +142,9 @@ const lt_config_key lt_config_keys[] = {
 
     KEY(parallel.tensor, INTEGER, "1", FREE_BITS, "ranks that share one copy of the model", RANGE(1, 65536),
         TO_COME("tensor parallelism", "1")),
-    KEY(parallel.zero, INTEGER, "0", FREE, "optimiser state is shared out among the data ranks", RANGE(0, 3),
-        TO_COME("a sharded optimiser", "0")),
+    KEY(parallel.zero, INTEGER, "0", FREE,
+        "1: each data rank keeps the moments of a share of the parameters and updates it; the same bits",
+        RANGE(0, 3), TO_COME("sharding of gradients and weights", "0|1")),
     KEY(parallel.lanes, INTEGER, FOLLOWS("up to 8"), FREE_BITS,
         "lanes of the deterministic sum: a power of two that divides global_batch / micro_batch; the most "
         "ranks that "

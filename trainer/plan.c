@@ -49,12 +49,16 @@ void lt_run_fill_model_options(lt_run *run) {
         .gradient_buffers = 1 + log2_of(run->own_lanes),
         .loss_slots = run->own_batches * run->config.train.micro_batch,
     };
+    if (run->config.parallel.zero > 0) {
+        run->model_options.share = lt_reduce_share(&run->grid);
+        run->model_options.shares = run->grid.data_ranks;
+    }
 }
 
 /* About what the copy of this rank's share of a checkpoint takes. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
     if (!run->config.checkpoint.async) return 0;
-    return ((double)plan->parameters + (double)plan->optimizer) / run->grid.ranks;
+    return 3 * (double)plan->parameters / run->grid.ranks;
 }
 
 /* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
@@ -86,7 +90,7 @@ lt_status lt_run_check_memory(lt_run *run) {
     if (available == 0 || needed <= available) {
         const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
         run->checkpoint_bytes =
-            (int64_t)(plan.parameters + plan.optimizer) + (1 << 20); /* and some metrics */
+            (int64_t)(3 * plan.parameters) + (1 << 20); /* weights, two moments, some metrics */
         return LT_OK;
     }
     lt_model_options less = run->model_options;

@@ -22,6 +22,7 @@ typedef struct lt_validation_set {
 } lt_validation_set;
 
 typedef struct lt_background lt_background;
+typedef struct lt_zero lt_zero;
 
 typedef struct lt_run {
     lt_grid grid;
@@ -36,6 +37,7 @@ typedef struct lt_run {
     double peak_gflops; /* of this rank: what utilisation is against */
     lt_model_options model_options;
     lt_model *model;
+    lt_zero *zero; /* trainer/zero.h; NULL: every rank has all moments */
 
     lt_mixture mixture; /* of data.train: its datasets are this run's */
     lt_data_identity identity;
@@ -94,9 +96,9 @@ void lt_run_grant_transfer(const lt_run *run);
 lt_status lt_run_save(lt_run *run);
 
 /* What a checkpoint of run->step holds beside the tensors (strings stay the run's), and where its tensors
- * come from. Local. */
+ * come from and go to. Local. */
 void lt_run_header(const lt_run *run, lt_checkpoint_header *header);
-lt_tensor_access lt_run_tensors(const lt_run *run);
+lt_tensor_access lt_run_tensors(lt_run *run);
 
 /* Whether step `step` is followed by a validation. Local. */
 bool lt_run_validation_is_due(const lt_run *run, int64_t step);

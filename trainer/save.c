@@ -3,12 +3,22 @@
 #include "checkpoints/folder.h"
 #include "comm/log.h"
 #include "comm/watchdog.h"
+#include "trainer/zero.h"
 
 #include <string.h>
 
 static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                             int64_t count, float *values) {
-    return lt_model_get(context, lt_array_of(kind), parameter, first, count, values);
+    const lt_run *run = context;
+    LT_CHECK(lt_model_get(run->model, lt_array_of(kind), parameter, first, count, values));
+    if (run->zero != NULL) lt_zero_get_tail(run, kind, parameter, first, count, values);
+    return LT_OK;
+}
+
+static lt_status put_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
+                            int64_t count, const float *values) {
+    const lt_run *run = context;
+    return lt_model_put(run->model, lt_array_of(kind), parameter, first, count, values);
 }
 
 void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
@@ -25,8 +35,13 @@ void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
     memcpy(header->tokenizer_hash, run->config.tokenizer_hash, sizeof header->tokenizer_hash);
 }
 
-lt_tensor_access lt_run_tensors(const lt_run *run) {
-    return (lt_tensor_access){.context = run->model, .get = get_tensor};
+lt_tensor_access lt_run_tensors(lt_run *run) {
+    lt_tensor_access access = {.context = run, .get = get_tensor, .put = put_tensor};
+    if (run->zero != NULL) {
+        access.writer = lt_zero_writer;
+        access.needs = lt_zero_needs;
+    }
+    return access;
 }
 
 lt_status lt_run_plan_saves(lt_run *run) {
@@ -46,6 +61,7 @@ static lt_status save_once(lt_run *run) {
     lt_status ready = run->folder_locked ? lt_folder_check_lock(run->config.checkpoint.dir) : LT_OK;
     if (ready == LT_OK && run->metrics != NULL) ready = lt_metrics_sync(run->metrics);
     LT_CHECK(lt_run_share(run, ready));
+    LT_CHECK(lt_zero_gather_tails(run));
     const lt_status saved = lt_checkpoint_save(&run->grid, run->layout, run->config.checkpoint.dir, &header,
                                                lt_model_registry(run->model), &access);
     LT_CHECK(lt_run_share(run, saved));

@@ -4,6 +4,7 @@
 #include "comm/watchdog.h"
 #include "trainer/background.h"
 #include "trainer/version.h"
+#include "trainer/zero.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -178,15 +179,10 @@ static lt_status share_position(lt_run *run) {
 
 /* ---- model ---- */
 
-static lt_status put_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
-                            int64_t count, const float *values) {
-    return lt_model_put(context, lt_array_of(kind), parameter, first, count, values);
-}
-
 /* Weights from the checkpoint, from another run's, or drawn. */
 static lt_status fill_model(lt_run *run) {
     const lt_registry *registry = lt_model_registry(run->model);
-    const lt_tensor_access access = {.context = run->model, .put = put_tensor};
+    const lt_tensor_access access = lt_run_tensors(run);
     lt_watchdog_tick("loading the checkpoint", run->step);
     if (run->resumed_from[0] != '\0') return lt_checkpoint_load(run->resumed_from, registry, true, &access);
     LT_CHECK(lt_model_initialise(run->model, (uint64_t)run->config.train.seed));
@@ -218,6 +214,7 @@ static lt_status start_loader(lt_run *run) {
 
 static lt_status make_model(lt_run *run) {
     LT_CHECK(lt_model_create(&run->model_options, run->device, &run->model));
+    LT_CHECK(lt_zero_create(run));
     LT_CHECK(fill_model(run));
     LT_CHECK(lt_run_allocate(run));
     if (run->first_step <= run->config.train.steps) LT_CHECK(start_loader(run));
@@ -287,6 +284,7 @@ void lt_run_close(lt_run *run) {
     free(run->statistics);
     free(run->layer_means);
     lt_background_free(run);
+    lt_zero_free(run);
     free(run->config_text);
     lt_tokenizer_close(run->tokenizer);
     lt_config_free(&run->config);

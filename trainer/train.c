@@ -7,6 +7,7 @@
 #include "trainer/progress.h"
 #include "trainer/schedule.h"
 #include "trainer/spike.h"
+#include "trainer/zero.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -166,15 +167,29 @@ static lt_status reduce_gradients(void *context, lt_mem gradients, int64_t count
     lt_watchdog_tick("gradient reduction", t->options.update.step);
     const double begin = lt_now_s();
     LT_CHECK(t->run->device->ops->synchronise(t->run->device));
-    LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, (float *)(void *)gradients.address, count,
-                                 t->run->reduce_scratch));
+    float *values = (float *)(void *)gradients.address;
+    if (t->run->zero != NULL)
+        LT_CHECK(
+            lt_reduce_scatter(&t->run->grid, &device, values, lt_zero_cuts(t->run), t->run->reduce_scratch));
+    else
+        LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, values, count, t->run->reduce_scratch));
     t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
     return LT_OK;
 }
 
-static lt_status reduce_loss(void *context, double *loss_sum) {
+static lt_status reduce_doubles(void *context, double *values, int64_t count) {
     training *t = context;
-    return lt_reduce_doubles(&t->run->grid, loss_sum, 1);
+    return lt_reduce_doubles(&t->run->grid, values, (int)count);
+}
+
+static lt_status gather_parameters(void *context, lt_mem parameters) {
+    training *t = context;
+    lt_watchdog_tick("gathering the updated weights", t->options.update.step);
+    const double begin = lt_now_s();
+    LT_CHECK(t->run->device->ops->synchronise(t->run->device));
+    LT_CHECK(lt_all_gather(&t->run->grid, (float *)(void *)parameters.address, lt_zero_cuts(t->run)));
+    t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
+    return LT_OK;
 }
 
 /* ---- metrics ---- */
@@ -427,7 +442,8 @@ lt_status lt_train(lt_run *run) {
                                .next_batch = next_batch,
                                .should_drop = should_drop,
                                .reduce_gradients = reduce_gradients,
-                               .reduce_loss = reduce_loss};
+                               .reduce_doubles = reduce_doubles,
+                               .gather_parameters = run->zero != NULL ? gather_parameters : NULL};
     bool leaving = false;
     if (run->owes_validation) LT_CHECK(validate(&t, &leaving));
     if (run->first_step > config->train.steps) {

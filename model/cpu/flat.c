@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { PIECE = 32768 };
+enum { PIECE = LT_FLAT_PIECE };
 
 typedef struct flat_job {
     cpu_device *device;
@@ -16,10 +16,6 @@ typedef struct flat_job {
     const double *values;
 } flat_job;
 
-static int64_t pieces_of(int64_t count) {
-    return (count + PIECE - 1) / PIECE;
-}
-
 static int64_t piece_size(const flat_job *job, int64_t index) {
     const int64_t rest = job->count - index * PIECE;
     return rest < PIECE ? rest : PIECE;
@@ -27,7 +23,7 @@ static int64_t piece_size(const flat_job *job, int64_t index) {
 
 static void run_pieces(lt_device *device, flat_job *job, lt_task task) {
     job->device = cpu_of(device);
-    lt_pool_run(job->device->pool, pieces_of(job->count), task, job);
+    lt_pool_run(job->device->pool, lt_flat_pieces(job->count), task, job);
 }
 
 /* Copying and zeroing go by bytes, whatever the type. */
@@ -92,17 +88,9 @@ static void square_piece(void *context, int64_t index, int worker) {
     job->sums[index] = job->device->kernels->sum_squares(job->b + index * PIECE, piece_size(job, index));
 }
 
-size_t lt_cpu_flat_scratch_bytes(int64_t count) {
-    return sizeof(double) * (size_t)pieces_of(count);
-}
-
-void lt_cpu_sum_squares(lt_device *device, lt_mem values, int64_t count, lt_mem sum) {
-    flat_job job = {
-        .count = count, .b = floats_of(values), .sums = (double *)(void *)cpu_of(device)->scratch};
-    run_pieces(device, &job, square_piece);
-    double total = 0;
-    for (int64_t piece = 0; piece < pieces_of(count); piece++) total += job.sums[piece];
-    *doubles_of(sum) = total;
+void lt_cpu_sum_squares(lt_device *device, lt_mem values, int64_t count, lt_mem sums) {
+    run_pieces(device, &(flat_job){.count = count, .b = floats_of(values), .sums = doubles_of(sums)},
+               square_piece);
 }
 
 static void update_piece(void *context, int64_t index, int worker) {

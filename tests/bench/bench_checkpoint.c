@@ -170,7 +170,7 @@ static lt_status bench(const lt_grid *grid, const char *folder) {
     subject s = {.grid = grid, .header = {.step = 1, .config = config, .sources = 1}, .folder = folder};
     times t;
     LT_CHECK(lt_registry_create(&shape, &s.registry));
-    const size_t bytes = lt_save_snapshot_bytes(grid, &s.registry);
+    const size_t bytes = lt_save_snapshot_bytes(grid, &s.registry, &s.access);
     s.values = malloc(sizeof(float) * (size_t)s.registry.elements);
     s.snapshot = malloc(bytes);
     if (s.values == NULL || s.snapshot == NULL) return lt_fail(LT_IO, "no memory");

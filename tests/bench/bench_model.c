@@ -111,7 +111,8 @@ static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt
     line l = {.name = name,
               .goal = goal,
               .gflop = 1e-9 * (double)count * lt_model_flops_per_token(&options.shape, length)};
-    double squares[256], sums[64];
+    double sums[64];
+    double *squares = malloc(sizeof(double) * (size_t)lt_model_square_sums(model));
     for (int round = -1; round < ROUNDS; round++) {
         const double begin = now_s();
         lt_model_forward_backward(model, &micro_batch, 1.0 / (double)count, 0, true, 0);
@@ -128,6 +129,7 @@ static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt
         if (round >= 0) record(&l, round, device->threads, now_s() - begin);
     }
     report(&l, "tokens/s", (double)count);
+    free(squares);
     free(tokens);
     lt_model_destroy(model);
     return LT_OK;

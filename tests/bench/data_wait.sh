@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # How much of a step the trainer waits for data. Sourced by run.sh, which sets build and folder.
-data_dir=$folder/data
+data_dir=${folder:?}/data
+: "${build:?}"
 mkdir -p "$data_dir/shards"
 "${CC:-cc}" -shared -fPIC -o "$data_dir/faults.so" tests/cli/lib/faults.c -ldl
 xargs cat <launch/demo_text.txt >"$data_dir/text.txt"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The fault campaign: a training job is struck by faults at random moments, one after the other, and started again by
-# the same command on 1, 2 or 4 ranks, with and without checkpoint.async. It must end with the bits and the metrics of
-# the undisturbed job, and after every fault every published checkpoint must be complete.
+# the same command on 1, 2 or 4 ranks, with and without checkpoint.async and parallel.zero. It must end with the bits and
+# the metrics of the undisturbed job, and after every fault every published checkpoint must be complete.
 #
 # FAULTS: how many strike one long job (make fault); unset: short jobs side by side that get every kind (make test).
 # SEED: what kinds, moments, victims and ranks are drawn from (random, and printed).
@@ -260,7 +260,8 @@ try_strike() {
     check_published
     steps=$((newest + ahead))
   fi
-  launch "$ranks" train.steps=$steps checkpoint.async="$async" train.stall_timeout_s="$stall"
+  launch "$ranks" train.steps=$steps checkpoint.async="$async" parallel.zero=$((ahead % 2)) \
+    train.stall_timeout_s="$stall"
   await_moment "$2"
   now_us
   struck_us=$now

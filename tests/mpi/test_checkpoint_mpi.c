@@ -136,13 +136,13 @@ static void full_disk(void) {
 /* A save in parts, from a copy: the model changes meanwhile, and the first write fails on one rank. */
 static void from_snapshot(const lt_grid *shape) {
     static const unsigned char FENCE[8] = "fenced!";
-    size_t size, size_again, bytes = lt_save_snapshot_bytes(shape, &model.registry);
+    lt_tensor_access access = test_access(&model);
+    size_t size, size_again, bytes = lt_save_snapshot_bytes(shape, &model.registry, &access);
     char *before = contents(&size);
     unsigned char *snapshot = malloc(bytes + sizeof FENCE);
     memcpy(snapshot + bytes, FENCE, sizeof FENCE);
     CHECK(lt_grid_barrier(&grid) == LT_OK);
     lt_checkpoint_header header = test_header(7);
-    lt_tensor_access access = test_access(&model);
     lt_save *parts;
     CHECK(lt_save_begin(shape, layout, folder, &header, &model.registry, &access, snapshot, &parts) == LT_OK);
     CHECK(memcmp(snapshot + bytes, FENCE, sizeof FENCE) == 0);

@@ -1,8 +1,8 @@
 /* ranks: 1 2 4 8 3 */
 /* The reduction against the tree itself. Eight lanes hold values whose sum depends on the order; each rank
  * sums its own lanes along the tree, the ranks reduce, and the result must have the bits of the tree over all
- * eight lanes computed here by one rank: so the bits are the same at 1, 2, 4 and 8 ranks. Three ranks must be
- * refused. */
+ * eight lanes computed here by one rank: so the bits are the same at 1, 2, 4 and 8 ranks. The same of shares,
+ * whatever their sizes. Three ranks must be refused. */
 #include "comm/reduce.h"
 
 #include <stdio.h>
@@ -83,6 +83,86 @@ static void reduces(int64_t count, int64_t limit) {
     lt_grid_set_message_limit(INT64_MAX);
 }
 
+/* Reduce-scatter: this rank's share has the bits of the tree. Once the others hold anything, all-gather
+ * brings everybody's shares. */
+static void shares(const int64_t *cuts, int64_t limit) {
+    lt_grid_set_message_limit(limit);
+    const int64_t count = cuts[grid.ranks], room = lt_reduce_scratch(&grid, count);
+    const int own = lt_reduce_share(&grid), lanes = LANES / grid.ranks;
+    int64_t most = 0;
+    lt_reduce_device device = {&most, add};
+    float *values = malloc((size_t)(count + 1) * sizeof *values);
+    float *scratch = malloc((size_t)(room + 1) * sizeof *scratch);
+    if (!values || !scratch) lt_grid_abort(&grid, LT_IO);
+    for (int64_t i = 0; i < count; i++) values[i] = tree_float(grid.rank * lanes, lanes, i);
+    values[count] = scratch[room] = guard;
+
+    CHECK(lt_reduce_scatter(&grid, &device, values, cuts, scratch) == LT_OK);
+    int64_t wrong = 0;
+    for (int64_t i = cuts[own]; i < cuts[own + 1]; i++) {
+        float right = tree_float(0, LANES, i);
+        wrong += memcmp(&values[i], &right, sizeof right) != 0;
+    }
+    CHECK(wrong == 0);
+    CHECK(values[count] == guard && scratch[room] == guard);
+    CHECK(most <= limit);
+
+    for (int64_t i = 0; i < count; i++) values[i] = i >= cuts[own] && i < cuts[own + 1] ? (float)i : -1.0f;
+    CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
+    wrong = 0;
+    for (int64_t i = 0; i < count; i++) wrong += values[i] != (float)i;
+    CHECK(wrong == 0);
+    CHECK(values[count] == guard);
+    free(values);
+    free(scratch);
+    lt_grid_set_message_limit(INT64_MAX);
+}
+
+/* Even shares, odd ones, some empty, and all in the hands of one rank. */
+static void shares_of_all_sizes(void) {
+    int64_t cuts[LANES + 1];
+    for (int64_t count = 0; count <= 40; count += 5) {
+        for (int i = 0; i <= grid.ranks; i++) cuts[i] = count * i / grid.ranks;
+        shares(cuts, INT64_MAX);
+        shares(cuts, 3);
+    }
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        cuts[0] = 0;
+        for (int i = 0; i < grid.ranks; i++)
+            cuts[i + 1] = cuts[i] + (int64_t)(seed * 2654435761u * (uint64_t)(i + 3) >> 7) % 150 / 50 * 37;
+        shares(cuts, seed % 2 == 0 ? 10 : INT64_MAX);
+    }
+    for (int owner = 0; owner < grid.ranks; owner++) {
+        for (int i = 0; i <= grid.ranks; i++) cuts[i] = i > owner ? 101 : 0;
+        shares(cuts, INT64_MAX);
+    }
+    for (int i = 0; i <= grid.ranks; i++) cuts[i] = i * INT64_C(333337) + (i > 0 ? 700001 : 0);
+    shares(cuts, INT64_MAX); /* several pieces of the usual size */
+}
+
+/* Every rank keeps another share. */
+static void shares_are_dealt_once(void) {
+    int dealt[LANES] = {0};
+    lt_grid other = grid;
+    for (other.data_rank = 0; other.data_rank < grid.ranks; other.data_rank++) {
+        const int share = lt_reduce_share(&other);
+        CHECK(share >= 0 && share < grid.ranks && dealt[share]++ == 0);
+    }
+}
+
+static void copies_from_rank_to_rank(void) {
+    enum { COUNT = 1003 };
+    static float values[COUNT + 1];
+    const int from = grid.ranks - 1, to = 0;
+    lt_grid_set_message_limit(100);
+    for (int i = 0; i <= COUNT; i++) values[i] = (float)(1000 * grid.rank + i);
+    CHECK(lt_data_copy(&grid, from, to, values, COUNT) == LT_OK);
+    const int expected = grid.rank == to ? from : grid.rank;
+    for (int i = 0; i < COUNT; i++) CHECK(values[i] == (float)(1000 * expected + i));
+    CHECK(values[COUNT] == (float)(1000 * grid.rank + COUNT));
+    lt_grid_set_message_limit(INT64_MAX);
+}
+
 /* The values above do tell orders apart: a sum in plain order has other bits in many elements. */
 static void values_depend_on_the_order(void) {
     int differ = 0;
@@ -120,6 +200,9 @@ static void refuses_other_numbers_of_ranks(void) {
     CHECK(lt_reduce_gradients(&grid, &device, gradients, 4, scratch) == LT_BAD_INPUT);
     CHECK(strstr(lt_error_message(), "3 data ranks") != NULL);
     CHECK(lt_reduce_doubles(&grid, values, 1) == LT_BAD_INPUT);
+    const int64_t cuts[] = {0, 1, 2, 4};
+    CHECK(lt_reduce_scatter(&grid, &device, gradients, cuts, scratch) == LT_BAD_INPUT);
+    CHECK(lt_all_gather(&grid, gradients, cuts) == LT_BAD_INPUT);
 }
 
 int main(int argc, char **argv) {
@@ -137,6 +220,9 @@ int main(int argc, char **argv) {
         reduces(1000, 1);
         reduces(10007, 128);
         reduces(1500001, INT64_MAX); /* several pieces of the usual size */
+        shares_are_dealt_once();
+        shares_of_all_sizes();
+        copies_from_rank_to_rank();
         int counts[] = {0, 1, 3, 64, 65, 200};
         for (int i = 0; i < 6; i++) reduces_doubles(counts[i]);
     }

@@ -215,7 +215,7 @@ static void capabilities_to_come_are_refused(void **state) {
     REFUSES("train.device: cuda needs the CUDA backend, which this version does not have; use cpu or auto",
             "train.device=cuda");
     static const char *const options[] = {
-        "parallel.tensor=2",     "parallel.zero=1",      "parallel.reduction=fast",
+        "parallel.tensor=2",     "parallel.zero=2",      "parallel.reduction=fast",
         "parallel.backend=nccl", "train.recompute=full", "log.tensorboard=true",
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
@@ -223,6 +223,7 @@ static void capabilities_to_come_are_refused(void **state) {
     static const char *const fine[] = {
         "parallel.tensor=1",
         "parallel.zero=0",
+        "parallel.zero=1",
         "parallel.reduction=tree",
         "parallel.backend=mpi",
         "train.recompute=none",
