@@ -60,6 +60,17 @@ int MPI_Irecv(void *data, int count, MPI_Datatype type, int from, int tag, MPI_C
     return PMPI_Irecv(data, count, type, from, tag, ranks, request);
 }
 
+int MPI_Send(const void *data, int count, MPI_Datatype type, int to, int tag, MPI_Comm ranks) {
+    note(count);
+    return PMPI_Send(data, count, type, to, tag, ranks);
+}
+
+int MPI_Recv(void *data, int count, MPI_Datatype type, int from, int tag, MPI_Comm ranks,
+             MPI_Status *status) {
+    note(count);
+    return PMPI_Recv(data, count, type, from, tag, ranks, status);
+}
+
 /* ---- each collective ---- */
 
 enum { BYTES = 100 };
@@ -132,6 +143,39 @@ static void reduction_is_cut(int64_t limit) {
     free(scratch);
 }
 
+/* The two halves of a reduction, with shares of every length from 0. */
+static void halves_are_cut(int64_t limit) {
+    const lt_reduce_device device = {.add = add};
+    float values[BYTES], *scratch = malloc(sizeof *scratch * (size_t)(lt_reduce_scratch(&grid, BYTES) + 1));
+    if (scratch == NULL) lt_grid_abort(&grid, LT_IO);
+    int64_t cuts[5] = {0};
+    for (int i = 1; i <= grid.ranks; i++) cuts[i] = i == grid.ranks ? BYTES : (i - 1) * (BYTES / 3);
+    for (int i = 0; i < BYTES; i++) values[i] = (float)(i + grid.rank);
+    begin(limit);
+    CHECK(lt_reduce_scatter(&grid, &device, values, cuts, scratch) == LT_OK);
+    CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
+    CHECK(longest <= limit && (messages > 0) == (grid.ranks > 1));
+    int wrong = 0;
+    for (int i = 0; i < BYTES; i++)
+        wrong += values[i] != (float)(i * grid.ranks + grid.ranks * (grid.ranks - 1) / 2);
+    CHECK(wrong == 0);
+    free(scratch);
+}
+
+static void copy_is_cut(int64_t limit) {
+    const int from = grid.ranks - 1;
+    float values[BYTES];
+    for (int i = 0; i < BYTES; i++) values[i] = (float)(grid.rank == from ? i : -1);
+    begin(limit);
+    CHECK(lt_data_copy(&grid, from, 0, values, BYTES) == LT_OK);
+    const bool takes_part = from != 0 && (grid.rank == 0 || grid.rank == from);
+    CHECK(longest <= limit && messages == (takes_part ? (BYTES + limit - 1) / limit : 0));
+    int wrong = 0;
+    for (int i = 0; i < BYTES; i++)
+        wrong += values[i] != (float)(grid.rank == from || grid.rank == 0 ? i : -1);
+    CHECK(wrong == 0);
+}
+
 static void message_of_an_error_is_cut(int64_t limit) {
     char expected[256];
     snprintf(expected, sizeof expected, "rank %d: %0200d", grid.ranks - 1, 7);
@@ -154,6 +198,8 @@ int main(int argc, char **argv) {
         gathering_is_cut(limits[i], true);
         sum_is_cut(limits[i]);
         reduction_is_cut(limits[i]);
+        halves_are_cut(limits[i]);
+        copy_is_cut(limits[i]);
         if (limits[i] >= 99) message_of_an_error_is_cut(limits[i]); /* of 4096 bytes */
     }
     lt_verdict verdict;

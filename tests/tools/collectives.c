@@ -25,6 +25,22 @@ static lt_status reduce(int64_t count) {
     return lt_reduce_gradients(&grid, &device, gradients, count, scratch);
 }
 
+/* The whole is the first share. */
+static lt_status scatter(int64_t count) {
+    const lt_reduce_device device = {.add = add};
+    static float gradients[100], scratch[1000];
+    int64_t cuts[64] = {0};
+    for (int i = 1; i <= grid.data_ranks; i++) cuts[i] = count;
+    return lt_reduce_scatter(&grid, &device, gradients, cuts, scratch);
+}
+
+static lt_status gather(void) {
+    static float values[100];
+    int64_t cuts[64] = {0};
+    for (int i = 1; i <= grid.data_ranks; i++) cuts[i] = 100;
+    return lt_all_gather(&grid, values, cuts);
+}
+
 static lt_status same(void) {
     double values[8] = {0};
     char all[8 * 8] = {0};
@@ -37,6 +53,8 @@ static lt_status same(void) {
     LT_CHECK(lt_grid_agree_begin(&grid, 0));
     LT_CHECK(reduce(100));
     LT_CHECK(lt_grid_agree_end(&grid, &verdict));
+    LT_CHECK(scatter(100));
+    LT_CHECK(gather());
     LT_CHECK(lt_reduce_doubles(&grid, values, 8));
     return lt_grid_share_status(&grid, LT_OK, NULL);
 }
@@ -52,6 +70,8 @@ static lt_status differ(const char *what) {
     if (strcmp(what, "gather") == 0) return lt_grid_all_gather(&grid, values, data, odd ? 0 : 8);
     if (strcmp(what, "sum") == 0) return lt_grid_sum_disjoint(&grid, values, odd ? 8 : 7);
     if (strcmp(what, "reduction") == 0) return reduce(odd ? 99 : 100);
+    if (strcmp(what, "scatter") == 0) return scatter(odd ? 99 : 100);
+    if (strcmp(what, "values") == 0) return odd ? scatter(100) : gather();
     if (strcmp(what, "doubles") == 0) return lt_reduce_doubles(&grid, values, odd ? 2 : 1);
     if (strcmp(what, "agreement") == 0)
         return odd ? lt_grid_agree(&grid, 0, &verdict) : lt_grid_agree_begin(&grid, 0);
