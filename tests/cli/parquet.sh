@@ -164,7 +164,7 @@ test_published_bad_files() {
 }
 
 # One file of the folder of bad ones says what it means, though other readers failed at it: the indices of a dictionary
-# of one entry have no bits, which the format allows and some writers do.
+# of one entry have no bits, which the format allows: columns of four of the good files have them too.
 test_a_published_odd_file() {
   need_data
   expect 0 lazytrain inspect --verify "$data/parquet-bad/ARROW-GH-43605.parquet"
