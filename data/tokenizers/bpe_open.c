@@ -95,7 +95,7 @@ typedef struct id_text {
     bool added, special;
 } id_text;
 
-static lt_status list_ids(const lt_bpe *bpe, id_text *list, int64_t count) {
+static lt_status list_ids(const lt_bpe *bpe, id_text *list) {
     const lt_vocabulary *all[] = {&bpe->vocabulary, &bpe->added_texts, &bpe->special};
     for (int k = 0; k < 3; k++)
         for (size_t i = 0; i < all[k]->count; i++) {
@@ -108,7 +108,6 @@ static lt_status list_ids(const lt_bpe *bpe, id_text *list, int64_t count) {
                                token->id, (int)entry->bytes, entry->text, (int)token->bytes, text);
             *entry = (id_text){text, token->bytes, entry->added || k == 1, k == 2};
         }
-    (void)count;
     return LT_OK;
 }
 
@@ -149,7 +148,7 @@ static lt_status build_pieces(lt_bpe *bpe) {
     const int64_t count = greatest_id(&bpe->added_texts, greatest_id(&bpe->vocabulary, -1)) + 1;
     id_text *list = calloc((size_t)count + 1, sizeof *list);
     if (list == NULL) return lt_fail(LT_IO, "no memory for its vocabulary");
-    lt_status status = list_ids(bpe, list, count);
+    lt_status status = list_ids(bpe, list);
     if (status == LT_OK) status = fill_pieces(bpe, list, count);
     free(list);
     return status;

@@ -92,7 +92,7 @@ static lt_status differ(const char *what) {
 int main(int argc, char **argv) {
     if (argc < 2) return LT_BAD_INPUT;
     lt_status status = lt_grid_open(&argc, &argv, &grid);
-    odd = grid.rank == (argc > 2 ? atoi(argv[2]) : grid.ranks - 1);
+    odd = grid.rank == (argc > 2 ? (int)strtol(argv[2], NULL, 10) : grid.ranks - 1);
     if (status == LT_OK) status = same();
     if (status == LT_OK && strcmp(argv[1], "same") != 0) status = differ(argv[1]);
     if (status != LT_OK) {
