@@ -27,8 +27,9 @@ source "$(dirname "$0")/lib/watch.sh"
 kinds=('KILL rank 3' 'KILL launcher 3' 'KILL all 2' 'STOP rank 1' 'STOP launcher 1' 'HANG rank 2' 'DISK full 2'
   'LINK broken 2')
 
-# Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet.
-newest=0 reached=0 pending=() hosts=()
+# Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet, the
+# number and kind of the present one.
+newest=0 reached=0 pending=() hosts=() present=
 
 # A vocabulary that makes a save take as long as two steps; steps without end, since a stopped launcher's ranks go on.
 write_config() {
@@ -66,9 +67,16 @@ is_no_rank_living() {
 end_living() { is_nobody_living || kill -KILL $(living) 2>/dev/null; }
 
 leave() {
+  [ $? -eq 0 ] || tell_failure
   end_living
   end_hosts
   ! mountpoint -q disk || umount --lazy disk
+}
+
+# At the end of the output, which is all that may be shown of it.
+tell_failure() {
+  tail -n 9 stderr | sed 's/^/# stderr: /'
+  echo "# failed at SEED=$SEED, $present, after $SECONDS s"
 }
 
 await_nobody() {
@@ -320,11 +328,12 @@ job() {
   case "${*:2}" in *DISK*) mount_disk || fail 'no tmpfs' ;; esac
   case "${*:2}" in *LINK*) start_hosts || fail "$reason" ;; esac
   for fault in "${@:2}"; do
-    number=$((number + 1))
-    echo "# SEED=$SEED, fault $number: $fault"
+    number=$((number + 1)) present="fault $number: $fault"
+    echo "# SEED=$SEED, $present"
     # shellcheck disable=SC2086 # kind and whom
     strike $number $fault
   done
+  present=finish
   finish
   leave
 }
