@@ -14,6 +14,8 @@ source "$(dirname "$0")/../cli/lib.sh"
 source "$(dirname "$0")/../cli/lib/processes.sh"
 # shellcheck source=lib/hosts.sh
 source "$(dirname "$0")/lib/hosts.sh"
+# shellcheck source=lib/living.sh
+source "$(dirname "$0")/lib/living.sh"
 # shellcheck source=lib/watch.sh
 source "$(dirname "$0")/lib/watch.sh"
 : "${SEED:=$RANDOM}" "${RUN_TIMEOUT:=300}"
@@ -41,11 +43,8 @@ write_config() {
 
 # ---- processes ----
 
-# What the launcher leaves when it is killed lies in this folder; the processes of this job are known by its name.
 # shellcheck disable=SC2154 # train_command sets `command`
 launch() { # ranks, KEY=VALUE...
-  local temporary=$PWD/tmp
-  mkdir -p "$temporary"
   train_command "$@"
   if $spread; then
     train_command 1 "${@:2}"
@@ -53,19 +52,10 @@ launch() { # ranks, KEY=VALUE...
   fi
   : >stdout
   : >stderr # or what the run before said is taken for its words
-  start env TMPDIR="$temporary" OMPI_MCA_btl_vader_backing_directory="$temporary" "${command[@]}"
+  start_here "${command[@]}"
   trap leave EXIT
   watch_stderr
 }
-living() { grep -lzsxF "TMPDIR=$PWD/tmp" /proc/[0-9]*/environ | tr -dc '0-9\n'; }
-is_nobody_living() { [ -z "$(living)" ]; }
-is_no_rank_living() {
-  local pid
-  for pid in $(living); do ! [ "/proc/$pid/exe" -ef "$LAZYTRAIN" ] || return; done
-}
-# shellcheck disable=SC2046 # one word a process
-end_living() { is_nobody_living || kill -KILL $(living) 2>/dev/null; }
-
 leave() {
   [ $? -eq 0 ] || tell_failure
   end_living
@@ -77,14 +67,6 @@ leave() {
 tell_failure() {
   tail -n 9 stderr | sed 's/^/# stderr: /'
   echo "# failed at SEED=$SEED, $present, after $SECONDS s"
-}
-
-await_nobody() {
-  local end=$((SECONDS + RUN_TIMEOUT))
-  until is_nobody_living; do
-    [ $SECONDS -lt $end ] || fail "processes are left behind: $(living)"
-    pause 50
-  done
 }
 
 # Open MPI 4.1's launcher may wait for ever, alone, when a rank dies while it connects, and after the link to a host
