@@ -29,8 +29,8 @@ typedef struct training {
     lt_request agreed; /* by all ranks */
     int agreed_rank;   /* the lowest one that brought it */
     bool all_idle;     /* no rank wants anything or writes a checkpoint */
-    const char *signal;
-    int64_t skips;                        /* updates dropped in a row */
+    const char *cause; /* of this rank's wish to stop: a signal's name or a key; NULL: it has none */
+    int64_t skips;     /* updates dropped in a row */
     double documents[LT_MIXTURE_SOURCES]; /* document tokens in this rank's part of the step, by source */
     int64_t epochs[LT_MIXTURE_SOURCES];   /* of the last sample of each source that this rank has seen */
     lt_interval interval;
@@ -83,11 +83,11 @@ static lt_request own_request(training *t) {
     const lt_request signalled = lt_signals_take(&name);
     if (signalled > t->own) {
         t->own = signalled;
-        t->signal = name;
+        if (signalled == LT_REQUEST_STOP) t->cause = name;
     }
     if (limit_s > 0 && lt_now_s() - t->started > limit_s && t->own < LT_REQUEST_STOP) {
         t->own = LT_REQUEST_STOP;
-        t->signal = "train.max_minutes";
+        t->cause = "train.max_minutes";
     }
     if (t->own == LT_REQUEST_NONE && lt_background_busy(t->run)) return LT_REQUEST_PATIENCE;
     return t->own;
@@ -292,12 +292,27 @@ static lt_status save_and_fail(lt_run *run, lt_status failure) {
     return failure == LT_IO ? save_before(run, failure) : failure;
 }
 
+/* Says why the run stops. The signal may have come to this rank after the agreement, or never. */
+static lt_status tell_cause(training *t) {
+    const lt_run *run = t->run;
+    char where[40] = "";
+    if (run->grid.rank > 0) snprintf(where, sizeof where, " (noticed on rank %d)", run->grid.rank);
+    own_request(t);
+    lt_status told = LT_OK;
+    if (t->cause != NULL)
+        told =
+            lt_fail(LT_STOPPED, "%s: saving step %lld and leaving%s", t->cause, (long long)run->step, where);
+    told = lt_grid_share_status(&run->grid, told, NULL);
+    if (told != LT_STOPPED) return told;
+    lt_log_info("%s", lt_error_message());
+    return LT_OK;
+}
+
 /* Leaves after the ranks agreed to: saves where weights are worth saving, says why. */
 static lt_status leave(training *t) {
     lt_run *run = t->run;
     if (t->agreed == LT_REQUEST_STOP) {
-        lt_log_info("%s: saving step %lld and leaving",
-                    t->signal != NULL ? t->signal : "another rank was signalled", (long long)run->step);
+        LT_CHECK(tell_cause(t));
         LT_CHECK(lt_background_step(run) == run->step ? lt_background_finish(run) : lt_run_save(run));
         return LT_STOPPED;
     }
