@@ -1,5 +1,6 @@
 /* What `lazytrain inspect` says of a token shard or a text file. */
 #include "data/reader.h"
+#include "data/tokenizers/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -134,63 +135,65 @@ static lt_status inspect_shard(lt_files *files, unsigned char *block, const lt_s
 /* ---- text
  * ------------------------------------------------------------------------------------------------------- */
 
-/* A UTF-8 decoder that goes on from block to block (RFC 3629: no overlong forms, surrogates or code points
- * over U+10FFFF). */
+/* What is known of a text so far, which comes in blocks. */
 typedef struct text_count {
     int64_t lines;
-    unsigned char last;      /* byte */
-    int missing;             /* continuation bytes that the character still needs */
-    unsigned char low, high; /* what the next one may be */
-    int64_t start;           /* of the character */
-    int64_t invalid;         /* offset of the first character that is not UTF-8, or -1 */
+    unsigned char last; /* byte */
+    int64_t valid;      /* bytes of whole characters */
+    bool ill;           /* what follows them is not UTF-8 */
+    char cut[4];        /* the character that a block's end cut */
+    size_t cut_bytes;
 } text_count;
 
-static void begin_character(text_count *text, unsigned char byte, int64_t offset) {
-    text->start = offset;
-    text->low = byte == 0xe0 ? 0xa0 : byte == 0xf0 ? 0x90 : 0x80;
-    text->high = byte == 0xed ? 0x9f : byte == 0xf4 ? 0x8f : 0xbf;
-    if (byte < 0x80)
-        text->missing = 0;
-    else if (byte >= 0xc2 && byte <= 0xdf)
-        text->missing = 1;
-    else if (byte >= 0xe0 && byte <= 0xef)
-        text->missing = 2;
-    else if (byte >= 0xf0 && byte <= 0xf4)
-        text->missing = 3;
-    else
-        text->invalid = offset;
+/* Completes the character that the last block cut; returns the bytes that it took of this one. */
+static int64_t complete_character(text_count *text, const char *block, int64_t size) {
+    int64_t taken = 0;
+    while (text->cut_bytes > 0 && !text->ill && taken < size) {
+        size_t length;
+        text->cut[text->cut_bytes++] = block[taken++];
+        const lt_utf8 found = lt_utf8_next(text->cut, text->cut_bytes, &length);
+        text->ill = found == LT_UTF8_ILL;
+        if (found != LT_UTF8_CHARACTER) continue;
+        text->valid += (int64_t)length;
+        text->cut_bytes = 0;
+    }
+    return taken;
+}
+
+static void check_characters(text_count *text, const char *block, int64_t size) {
+    const int64_t begin = complete_character(text, block, size);
+    const size_t bytes = (size_t)(size - begin);
+    if (text->ill || bytes == 0) return;
+    const char *at = block + begin;
+    const size_t valid = lt_utf8_valid(at, bytes);
+    size_t length;
+    text->valid += (int64_t)valid;
+    if (valid == bytes) return;
+    text->ill = lt_utf8_next(at + valid, bytes - valid, &length) == LT_UTF8_ILL;
+    if (text->ill) return;
+    text->cut_bytes = bytes - valid;
+    memcpy(text->cut, at + valid, text->cut_bytes);
 }
 
 static void count_text(void *context, const unsigned char *block, int64_t size, int64_t offset) {
     text_count *text = context;
-    for (int64_t i = 0; i < size; i++) {
-        text->lines += block[i] == '\n';
-        if (text->invalid >= 0) continue;
-        if (text->missing == 0) {
-            begin_character(text, block[i], offset + i);
-        } else if (block[i] < text->low || block[i] > text->high) {
-            text->invalid = text->start;
-        } else {
-            text->missing--;
-            text->low = 0x80;
-            text->high = 0xbf;
-        }
-    }
+    (void)offset;
+    for (int64_t i = 0; i < size; i++) text->lines += block[i] == '\n';
+    if (!text->ill) check_characters(text, (const char *)block, size);
     text->last = block[size - 1];
 }
 
 static lt_status inspect_text(lt_files *files, unsigned char *block, FILE *out) {
     int64_t bytes = lt_files_bytes(files, 0);
-    text_count text = {.invalid = -1, .last = '\n'};
+    text_count text = {.last = '\n'};
     LT_CHECK(visit_blocks(files, 0, block, &text, count_text));
-    if (text.invalid < 0 && text.missing > 0) text.invalid = text.start; /* the end cuts a character */
     fprintf(out, "format:       text\n");
     fprintf(out, "bytes:        %" PRId64 "\n", bytes);
     fprintf(out, "lines:        %" PRId64 "\n", text.lines + (text.last != '\n'));
-    if (text.invalid < 0)
+    if (text.valid == bytes)
         fprintf(out, "UTF-8:        valid\n");
     else
-        fprintf(out, "UTF-8:        invalid from byte %" PRId64 "\n", text.invalid);
+        fprintf(out, "UTF-8:        invalid from byte %" PRId64 "\n", text.valid);
     fprintf(out, "tokens:       %" PRId64 " with data.tokenizer: bytes, the end of the document included\n",
             bytes + 1);
     fprintf(out, "first tokens:");

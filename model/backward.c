@@ -71,12 +71,19 @@ static void attention_half(lt_model *model, int64_t layer, int64_t batch, bool d
                           model->d_normed, rows, hidden, model->d_stream, to(gradients, at->attn_norm));
 }
 
-void lt_backward(lt_model *model, int64_t batch, bool documents, lt_mem gradients, bool first) {
+lt_status lt_backward(lt_model *model, int64_t batch, bool documents, lt_mem gradients, bool first,
+                      const lt_gradient_watch *watch) {
     const int64_t rows = batch * model->options.sequence_length;
+    int64_t end = model->final_norm; /* of the gradients that are not yet final */
     for (int64_t layer = model->options.shape.layers - 1; layer >= 0; layer--) {
+        const lt_layer_offsets *at = &model->layers[layer];
         mlp_half(model, layer, rows, gradients, first);
+        LT_CHECK(lt_gradients_ready(watch, at->mlp_norm, end));
         attention_half(model, layer, batch, documents, gradients, first);
+        LT_CHECK(lt_gradients_ready(watch, at->attn_norm, at->mlp_norm));
+        end = at->attn_norm;
     }
     model->device->ops->embedding_backward(model->device, model->inputs, model->d_stream, rows,
                                            model->options.shape.hidden, to(gradients, model->embedding));
+    return lt_gradients_ready(watch, 0, end);
 }

@@ -33,23 +33,24 @@ static void clear_sums(lt_model *model, lt_mem gradients) {
         ops->zero(model->device, lt_at(gradients, model->embedding), shape->vocabulary * shape->hidden);
 }
 
-void lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double scale, int buffer, bool first,
-                               int64_t slot) {
+lt_status lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double scale, int buffer,
+                                    bool first, int64_t slot, const lt_gradient_watch *watch) {
     const lt_ops *ops = model->device->ops;
     const bool documents = tokens->document_starts != NULL;
     const lt_mem gradients = model->gradients[buffer];
     upload(model, tokens);
     if (first) clear_sums(model, gradients);
-    lt_forward(model, tokens->rows, documents, LT_NOWHERE);
-    lt_head_loss(model, tokens->rows, scale, &gradients, first);
-    lt_backward(model, tokens->rows, documents, gradients, first);
+    LT_CHECK(lt_forward(model, tokens->rows, documents, LT_NOWHERE));
+    LT_CHECK(lt_head_loss(model, tokens->rows, scale, &gradients, first));
     ops->sum_segments(model->device, model->losses, tokens->rows, model->options.sequence_length,
                       lt_at(model->loss_slots, slot));
+    LT_CHECK(lt_gradients_ready(watch, model->final_norm, model->registry.elements));
+    return lt_backward(model, tokens->rows, documents, gradients, first, watch);
 }
 
-void lt_model_add_gradients(lt_model *model, int to, int from) {
-    model->device->ops->add(model->device, model->gradients[to], model->gradients[from],
-                            model->registry.elements);
+void lt_model_add_gradients(lt_model *model, int to, int from, int64_t first, int64_t count) {
+    model->device->ops->add(model->device, lt_at(model->gradients[to], first),
+                            lt_at(model->gradients[from], first), count);
 }
 
 lt_mem lt_model_gradients(lt_model *model) {
@@ -113,8 +114,8 @@ void lt_model_update(lt_model *model, const lt_update *update) {
 lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *sums) {
     lt_device *device = model->device;
     upload(model, tokens);
-    lt_forward(model, tokens->rows, tokens->document_starts != NULL, LT_NOWHERE);
-    lt_head_loss(model, tokens->rows, 0, NULL, false);
+    LT_CHECK(lt_forward(model, tokens->rows, tokens->document_starts != NULL, LT_NOWHERE));
+    LT_CHECK(lt_head_loss(model, tokens->rows, 0, NULL, false));
     device->ops->sum_segments(device, model->losses, tokens->rows, model->options.sequence_length,
                               model->row_sums);
     return device->ops->download(device, sums, model->row_sums, tokens->rows);
@@ -125,7 +126,7 @@ lt_status lt_model_statistics(lt_model *model, const lt_tokens *tokens, double *
     const int64_t count = model->options.shape.layers * model->options.shape.heads * LT_STATISTICS;
     upload(model, tokens);
     device->ops->upload(device, model->statistics, statistics, count);
-    lt_forward(model, tokens->rows, tokens->document_starts != NULL, model->statistics);
+    LT_CHECK(lt_forward(model, tokens->rows, tokens->document_starts != NULL, model->statistics));
     return device->ops->download(device, statistics, model->statistics, count);
 }
 

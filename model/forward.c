@@ -74,7 +74,7 @@ static void mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *kept, 
               true);
 }
 
-void lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistics) {
+lt_status lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistics) {
     const lt_model_shape *shape = &model->options.shape;
     const int64_t rows = batch * model->options.sequence_length;
     const bool trains = model->options.training;
@@ -90,4 +90,5 @@ void lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistic
                  : trains ? model->kept[layer + 1].input
                           : kept->input);
     }
+    return LT_OK;
 }

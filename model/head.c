@@ -6,7 +6,7 @@ static lt_mem row_of(lt_mem matrix, int64_t row, int64_t width) {
     return lt_at(matrix, row * width);
 }
 
-void lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gradients, bool first) {
+lt_status lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gradients, bool first) {
     lt_device *device = model->device;
     const lt_ops *ops = device->ops;
     const lt_model_shape *shape = &model->options.shape;
@@ -29,8 +29,9 @@ void lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gr
         lt_linear_input_gradient(device, model->logits, weight, count, hidden, vocabulary,
                                  row_of(model->d_normed, begin, hidden));
     }
-    if (gradients == NULL) return;
+    if (gradients == NULL) return LT_OK;
     ops->zero(device, model->d_stream, rows * hidden);
     ops->rmsnorm_backward(device, model->stream, norm, model->final_rms, model->d_normed, rows, hidden,
                           model->d_stream, lt_at(*gradients, model->final_norm));
+    return LT_OK;
 }

@@ -280,7 +280,7 @@ lt_status lt_model_initialise(lt_model *model, uint64_t seed) {
     lt_status status = LT_OK;
     for (int i = 0; i < model->registry.count && status == LT_OK; i++) {
         const lt_parameter *parameter = &model->registry.parameters[i];
-        lt_parameter_initialise(parameter, seed, values);
+        lt_parameter_initialise(parameter, seed, 0, parameter->count, values);
         status = lt_model_put(model, LT_ARRAY_PARAMETERS, parameter, 0, parameter->count, values);
     }
     free(values);

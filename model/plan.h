@@ -22,11 +22,6 @@ typedef struct lt_layer_kept {
     lt_mem gate_up;   /* 2 intermediate */
 } lt_layer_kept;
 
-/* Elements [first, end) of the flat arrays. */
-typedef struct lt_span {
-    int64_t first, end;
-} lt_span;
-
 struct lt_model {
     lt_device *device;
     lt_model_options options;
@@ -39,7 +34,7 @@ struct lt_model {
     lt_mem memory; /* one allocation holds everything below */
     size_t memory_bytes;
 
-    lt_span own;             /* this model's share */
+    lt_span own;             /* this model's share of the flat arrays */
     lt_mem parameters;       /* float32 [registry.elements] */
     lt_mem moment1, moment2; /* float32, of own */
     lt_mem *gradients;       /* [gradient_buffers] as parameters */
@@ -76,14 +71,21 @@ lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t ba
 
 /* Forward through all layers: tokens are on the device already. With `statistics` (float64 [layers, heads,
  * LT_STATISTICS]) also counts each layer's weights. */
-void lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistics);
+lt_status lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistics);
 
-/* From the gradient of the stream (model->d_stream) back to the embedding; gradients to `gradients`. */
-void lt_backward(lt_model *model, int64_t batch, bool documents, lt_mem gradients, bool first);
+/* From the gradient of the stream (model->d_stream) back to the embedding; gradients to `gradients`, of which
+ * `watch` is told. */
+lt_status lt_backward(lt_model *model, int64_t batch, bool documents, lt_mem gradients, bool first,
+                      const lt_gradient_watch *watch);
+
+/* Tells `watch`, if there is one, of elements [first, end). */
+static inline lt_status lt_gradients_ready(const lt_gradient_watch *watch, int64_t first, int64_t end) {
+    return watch == NULL ? LT_OK : watch->ready(watch->context, first, end - first);
+}
 
 /* Final norm, head and loss over the stream: losses to model->losses. With `gradients` also their gradients,
  * scaled, and model->d_stream. */
-void lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gradients, bool first);
+lt_status lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gradients, bool first);
 
 /* Cosines and sines of positions 0 .. positions - 1, [positions, head_size], as lt_ops.rope reads them. */
 void lt_rope_angles(const lt_model_shape *shape, int64_t positions, float *table);

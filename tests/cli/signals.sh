@@ -54,7 +54,7 @@ test_usr1_to_one_rank_stops_all() {
   await_step out 2
   kill -USR1 "$(rank_pid 3)"
   ends 75
-  expect_line stderr '^(SIGUSR1|another rank was signalled): saving'
+  expect_line stderr '^SIGUSR1: saving step [0-9]+ and leaving \(noticed on rank 3\)$'
   expect_same_as_undisturbed 1
 }
 
