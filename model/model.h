@@ -90,6 +90,10 @@ void lt_model_add_gradients(lt_model *model, int to, int from, int64_t first, in
 lt_mem lt_model_gradients(lt_model *model);
 lt_mem lt_model_parameters(lt_model *model);
 
+/* Once the gradients of buffer 0 are summed over data ranks: those that several ranks of the group hold are
+ * summed over them, in this model's share. Nothing to do without a group. Collective. */
+lt_status lt_model_sum_copies(lt_model *model);
+
 /* Waits, and copies `count` loss sums to `sums`. */
 lt_status lt_model_losses(lt_model *model, int64_t count, double *sums);
 
@@ -98,6 +102,12 @@ lt_status lt_model_losses(lt_model *model, int64_t count, double *sums);
  * the same bits whatever the shares. Waits. */
 int64_t lt_model_square_sums(const lt_model *model);
 lt_status lt_model_gradient_squares(lt_model *model, double *sums);
+
+/* From such sums, over all shares, those of whole parameters: [registry's count] at the start of `whole`,
+ * which has lt_model_whole_squares_count() places. Each part of a parameter counts once, and all ranks of a
+ * group get the same bits. Collective. */
+int64_t lt_model_whole_squares_count(const lt_model *model);
+lt_status lt_model_whole_squares(lt_model *model, const double *sums, double *whole);
 
 typedef struct lt_update {
     int64_t step; /* s = 1, 2, ...: of the bias correction */
@@ -117,7 +127,7 @@ lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *su
  * of the whole model. Collective. */
 lt_status lt_model_statistics(lt_model *model, const lt_tokens *tokens, double *statistics);
 
-/* Decoding with a key and value cache, on one rank: the model has no group. */
+/* Decoding with a key and value cache, on one rank: a model with a group is refused (LT_BAD_INPUT). */
 typedef struct lt_decoder lt_decoder;
 
 /* A decoder of up to `capacity` positions over the model's weights. */

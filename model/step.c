@@ -3,7 +3,7 @@
 #include <math.h>
 
 int64_t lt_step_workspace(const lt_model *model, int64_t rows) {
-    const int64_t squares = lt_model_square_sums(model);
+    const int64_t squares = lt_model_square_sums(model) + lt_model_whole_squares_count(model);
     return rows > squares ? rows : squares;
 }
 
@@ -100,18 +100,17 @@ static lt_status sum_losses(lt_model *model, const lt_step_options *options, dou
 static lt_status measure_gradients(lt_model *model, const lt_step_options *options,
                                    const lt_exchange *exchange, lt_step_result *result) {
     const lt_registry *registry = lt_model_registry(model);
-    double *squares = options->workspace;
-    LT_CHECK(lt_model_gradient_squares(model, squares));
+    double *sums = options->workspace, *squares = sums + lt_model_square_sums(model);
+    LT_CHECK(lt_model_gradient_squares(model, sums));
     if (exchange->gather_parameters != NULL && exchange->reduce_doubles != NULL)
-        LT_CHECK(exchange->reduce_doubles(exchange->context, squares, lt_model_square_sums(model)));
+        LT_CHECK(exchange->reduce_doubles(exchange->context, sums, lt_model_square_sums(model)));
+    LT_CHECK(lt_model_whole_squares(model, sums, squares));
     double sum = 0;
     for (int i = 0; i < registry->count; i++) {
         const lt_parameter *parameter = &registry->parameters[i];
-        double square = 0;
-        for (int64_t pieces = lt_flat_pieces(parameter->count); pieces > 0; pieces--) square += *squares++;
         if (parameter->lazy && options->update.freeze_lazy) continue;
-        if (!isfinite(square) && result->first_nonfinite == NULL) result->first_nonfinite = parameter;
-        sum += square;
+        if (!isfinite(squares[i]) && result->first_nonfinite == NULL) result->first_nonfinite = parameter;
+        sum += squares[i];
     }
     result->gradient_norm = sqrt(sum);
     return LT_OK;
@@ -128,6 +127,7 @@ lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_
     double loss_sum = result->own_loss_sum;
     if (exchange->reduce_doubles != NULL) LT_CHECK(exchange->reduce_doubles(exchange->context, &loss_sum, 1));
     if (exchange->reduce_end != NULL) LT_CHECK(exchange->reduce_end(exchange->context));
+    LT_CHECK(lt_model_sum_copies(model));
     result->loss = loss_sum / (double)options->targets;
     LT_CHECK(measure_gradients(model, options, exchange, result));
 

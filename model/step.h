@@ -61,7 +61,7 @@ typedef struct lt_step_result {
 int64_t lt_step_workspace(const lt_model *model, int64_t rows);
 
 /* Runs step `options->update.step`. The lanes of this rank are neighbours in the lane tree; gradient buffers:
- * 1 + log2(lanes). */
+ * 1 + log2(lanes). Collective on the model's group, where it has one. */
 lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_exchange *exchange,
                       lt_step_result *result);
 
