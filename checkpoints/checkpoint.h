@@ -37,21 +37,23 @@ typedef enum lt_tensor_kind {
 } lt_tensor_kind;
 
 /* Moves elements [first, first + count) of a parameter (registry order, row-major) between the model and
- * `values`. get: model to values (saving); put: values to model (loading). Both return a status like any
- * function.
+ * `values`. Both return a status like any function.
+ *
+ * get, saving: model to `values` [count] on the world rank `writer`; NULL on the others. All ranks are asked
+ * for the same pieces in the same order, also after a failure of one of them, so it may gather a piece from
+ * ranks that hold parts of it. put, loading: `values` to what the model here holds of the elements. Local.
  *
  * Pieces are runs of whole rows where this program wrote the file; a file written elsewhere may come in parts
- * of rows. Where tensor_ranks > 1, all tensor ranks of one data rank are asked by get() for the same pieces
- * in the same order, so it may gather a piece from them; different data ranks are asked for different pieces.
+ * of rows.
  */
 typedef struct lt_tensor_access {
     void *context;
     lt_status (*get)(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
-                     int64_t count, float *values);
+                     int64_t count, int writer, float *values);
     lt_status (*put)(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
                      int64_t count, const float *values);
-    /* Saving: the data rank that is asked for the piece that begins with element `first`, of any kind; all
-     * ranks give the same answer. NULL: the pieces are shared out evenly. */
+    /* Saving: the world rank that writes the piece that begins with element `first`, of any kind; all ranks
+     * give the same answer. NULL: the pieces are shared out evenly. */
     int (*writer)(void *context, const lt_parameter *parameter, int64_t first);
     /* Loading: whether anything of the elements is wanted here; what nobody needs is not read. NULL: all. */
     bool (*needs)(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,

@@ -43,30 +43,3 @@ lt_status lt_chunks_count(const lt_registry *registry, int64_t *chunks, int64_t 
     }
     return LT_OK;
 }
-
-void lt_chunks_share(const lt_registry *registry, int data_rank, int data_ranks, int64_t *first,
-                     int64_t *end) {
-    double total = 0;
-    for (int i = 0; i < registry->count; i++) {
-        lt_chunking c = lt_chunking_of(&registry->parameters[i]);
-        total += (double)(c.chunks * c.chunk_bytes) * LT_TENSOR_KINDS;
-    }
-    /* A chunk belongs to the rank in whose share of the bytes its middle lies. */
-    double before = 0;
-    int64_t number = 0;
-    *first = *end = -1;
-    for (int kind = 0; kind < LT_TENSOR_KINDS; kind++) {
-        for (int i = 0; i < registry->count; i++) {
-            lt_chunking c = lt_chunking_of(&registry->parameters[i]);
-            for (int64_t k = 0; k < c.chunks; k++, number++) {
-                double middle = before + (double)c.chunk_bytes / 2;
-                int owner = (int)(middle / total * data_ranks);
-                if (owner >= data_rank && *first < 0) *first = number;
-                if (owner > data_rank && *end < 0) *end = number;
-                before += (double)c.chunk_bytes;
-            }
-        }
-    }
-    if (*first < 0) *first = number;
-    if (*end < 0) *end = number;
-}

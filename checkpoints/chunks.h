@@ -5,7 +5,6 @@
 #ifndef LT_CHECKPOINTS_CHUNKS_H
 #define LT_CHECKPOINTS_CHUNKS_H
 
-#include "comm/grid.h"
 #include "model/registry.h"
 
 enum { LT_TENSOR_KINDS = 3 }; /* parameters and both moments, in the order of lt_tensor_kind */
@@ -23,10 +22,5 @@ lt_chunking lt_chunking_of(const lt_parameter *parameter);
 /* The chunks of the whole file, numbered by kind, then parameter, then row: their number, and the bytes of
  * the largest. LT_BAD_INPUT names a parameter whose rows do not fit a chunk. Local. */
 lt_status lt_chunks_count(const lt_registry *registry, int64_t *chunks, int64_t *largest_bytes);
-
-/* The chunks [first, end) that this data rank writes: neighbours, so that its part of the file is one piece,
- * with shares as even in bytes as whole chunks allow. Local. */
-void lt_chunks_share(const lt_registry *registry, int data_rank, int data_ranks, int64_t *first,
-                     int64_t *end);
 
 #endif

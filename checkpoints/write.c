@@ -23,30 +23,37 @@ struct lt_save {
     const lt_grid *grid;
     lt_layout *layout;
     const lt_registry *registry;
-    const lt_tensor_access *access;
+    lt_tensor_access access;
     lt_checkpoint_header header;
     char directory[LT_PATH_BYTES], partial[LT_PATH_BYTES], final[LT_PATH_BYTES];
     int64_t chunks, largest_bytes;
-    int64_t *addresses;      /* -1: a chunk of another data rank */
+    int64_t *addresses;      /* of all chunks */
     unsigned char *buffer;   /* of one chunk */
     unsigned char *snapshot; /* this rank's chunks in a row, each with room for its checksum; NULL: none */
+    size_t snapshot_bytes;
     int file;
     bool published;                 /* there is no partial file any more */
     off_t written_from, written_to; /* handed to the disk / written */
     _Atomic int64_t written;        /* bytes */
 };
 
-/* A chunk of a tensor, and what this rank has to do with it. */
+/* A chunk of a tensor. */
 typedef struct chunk {
     lt_tensor_kind kind;
     const lt_parameter *parameter;
     lt_chunking cut;
-    int64_t index;   /* in the tensor */
-    int64_t address; /* in the file; -1: another tensor rank writes it */
+    int64_t index;  /* in the tensor */
+    int64_t number; /* in the file */
+    int writer;     /* the rank that writes it */
+    size_t place;   /* in the snapshot of that rank */
 } chunk;
 
 static size_t stored_bytes(const chunk *c) {
     return (size_t)c->cut.chunk_bytes + LT_FLETCHER32_BYTES;
+}
+
+static bool is_own(const lt_save *s, const chunk *c) {
+    return c->writer == s->grid->rank;
 }
 
 /* Lets the disk work while the next chunks are gathered, so that the fsync at the end is short: every WINDOW
@@ -58,96 +65,85 @@ static void start_writeback(lt_save *s) {
     s->written_from = s->written_to;
 }
 
-/* Fetches a chunk from the model; all tensor ranks of a data rank do. */
+/* Fetches a chunk from the model, to `bytes` on its writer. */
 static lt_status fetch(const lt_save *s, const chunk *c, unsigned char *bytes) {
     const int64_t first_row = c->index * c->cut.chunk_rows;
     const int64_t left = c->cut.rows - first_row, rows = left < c->cut.chunk_rows ? left : c->cut.chunk_rows;
     const int64_t count = rows * c->cut.row_elements;
     const size_t used = (size_t)count * sizeof(float);
-    memset(bytes + used, 0, (size_t)c->cut.chunk_bytes - used);
-    return s->access->get(s->access->context, c->kind, c->parameter, first_row * c->cut.row_elements, count,
-                          (float *)(void *)bytes);
+    if (is_own(s, c))
+        memset(bytes + used, 0, (size_t)c->cut.chunk_bytes - used);
+    else
+        bytes = NULL;
+    return s->access.get(s->access.context, c->kind, c->parameter, first_row * c->cut.row_elements, count,
+                         c->writer, (float *)(void *)bytes);
 }
 
 static lt_status store(lt_save *s, const chunk *c, unsigned char *bytes) {
     const size_t size = (size_t)c->cut.chunk_bytes;
+    const off_t address = (off_t)s->addresses[c->number];
     lt_fletcher32_store(bytes, size, bytes + size);
-    LT_CHECK(lt_write_at(s->file, s->partial, bytes, stored_bytes(c), (off_t)c->address));
-    if (s->written_to == 0) s->written_from = (off_t)c->address;
-    s->written_to = (off_t)c->address + (off_t)stored_bytes(c);
+    LT_CHECK(lt_write_at(s->file, s->partial, bytes, stored_bytes(c), address));
+    if (s->written_to == 0) s->written_from = address;
+    s->written_to = address + (off_t)stored_bytes(c);
     atomic_fetch_add_explicit(&s->written, (int64_t)stored_bytes(c), memory_order_relaxed);
     start_writeback(s);
     return LT_OK;
 }
 
-static lt_status fetch_and_store(lt_save *s, const chunk *c, size_t place) {
-    (void)place;
+/* What is done with each chunk; `status` is that of the ones before. A rank that failed still fetches: others
+ * may need what it holds. */
+typedef lt_status visit(lt_save *s, const chunk *c, lt_status status);
+
+static lt_status fetch_and_store(lt_save *s, const chunk *c, lt_status status) {
     lt_watchdog_tick("writing a checkpoint", s->header.step);
-    LT_CHECK(fetch(s, c, s->buffer));
-    return c->address < 0 ? LT_OK : store(s, c, s->buffer);
+    const lt_status fetched = fetch(s, c, s->buffer);
+    LT_CHECK(status);
+    LT_CHECK(fetched);
+    return is_own(s, c) ? store(s, c, s->buffer) : LT_OK;
 }
 
-static lt_status fetch_into_snapshot(lt_save *s, const chunk *c, size_t place) {
-    return fetch(s, c, c->address < 0 ? s->buffer : s->snapshot + place);
+static lt_status fetch_into_snapshot(lt_save *s, const chunk *c, lt_status status) {
+    const lt_status fetched = fetch(s, c, s->snapshot + c->place);
+    return status != LT_OK ? status : fetched;
 }
 
-static lt_status store_from_snapshot(lt_save *s, const chunk *c, size_t place) {
-    return c->address < 0 ? LT_OK : store(s, c, s->snapshot + place);
+static lt_status store_from_snapshot(lt_save *s, const chunk *c, lt_status status) {
+    LT_CHECK(status);
+    return is_own(s, c) ? store(s, c, s->snapshot + c->place) : LT_OK;
 }
 
-/* Goes over this rank's chunks; `place` is where in a snapshot one lies. The tensor ranks of one data rank
- * walk over the same chunks, since a piece may have to be gathered from all of them, and take turns in
- * writing; for the same reason a failed one walks on. */
-static lt_status for_each_chunk(lt_save *s, lt_status status,
-                                lt_status (*visit)(lt_save *s, const chunk *c, size_t place)) {
-    const lt_grid *grid = s->grid;
-    int64_t number = 0;
-    size_t place = 0;
+static lt_status add_up(lt_save *s, const chunk *c, lt_status status) {
+    if (is_own(s, c)) s->snapshot_bytes += stored_bytes(c);
+    return status;
+}
+
+/* Goes over all chunks. */
+static lt_status for_each_chunk(lt_save *s, lt_status status, visit *visit_one) {
+    chunk c = {.number = 0};
     for (int kind = 0; kind < LT_TENSOR_KINDS; kind++) {
         for (int i = 0; i < s->registry->count; i++) {
-            const lt_parameter *parameter = &s->registry->parameters[i];
-            chunk c = {
-                .kind = (lt_tensor_kind)kind, .parameter = parameter, .cut = lt_chunking_of(parameter)};
-            for (c.index = 0; c.index < c.cut.chunks; c.index++, number++) {
-                if (s->addresses[number] < 0) continue;
-                if (status != LT_OK && grid->tensor_ranks == 1) return status;
-                const bool mine = number % grid->tensor_ranks == grid->tensor_rank;
-                c.address = mine && status == LT_OK ? s->addresses[number] : -1;
-                const lt_status now = visit(s, &c, place);
-                if (status == LT_OK) status = now;
-                if (mine) place += stored_bytes(&c);
+            c.kind = (lt_tensor_kind)kind;
+            c.parameter = &s->registry->parameters[i];
+            c.cut = lt_chunking_of(c.parameter);
+            const int64_t elements = c.cut.chunk_rows * c.cut.row_elements;
+            for (c.index = 0; c.index < c.cut.chunks; c.index++, c.number++) {
+                c.writer = s->access.writer == NULL
+                               ? (int)(c.number * s->grid->ranks / s->chunks)
+                               : s->access.writer(s->access.context, c.parameter, c.index * elements);
+                status = visit_one(s, &c, status);
+                if (is_own(s, &c)) c.place += stored_bytes(&c);
             }
         }
     }
     return status;
 }
 
-/* Finds this data rank's chunks: clears the address of every other one, where `addresses` is not NULL.
- * Returns what those take that this rank writes. */
-static size_t take_share(const lt_grid *grid, const lt_registry *registry, const lt_tensor_access *access,
-                         int64_t *addresses) {
-    int64_t first, end, number = 0;
-    size_t bytes = 0;
-    lt_chunks_share(registry, grid->data_rank, grid->data_ranks, &first, &end);
-    for (int kind = 0; kind < LT_TENSOR_KINDS; kind++)
-        for (int i = 0; i < registry->count; i++) {
-            const lt_parameter *parameter = &registry->parameters[i];
-            const chunk c = {.cut = lt_chunking_of(parameter)};
-            const int64_t elements = c.cut.chunk_rows * c.cut.row_elements;
-            for (int64_t k = 0; k < c.cut.chunks; k++, number++) {
-                const bool own = access->writer == NULL ? number >= first && number < end
-                                                        : access->writer(access->context, parameter,
-                                                                         k * elements) == grid->data_rank;
-                if (!own && addresses != NULL) addresses[number] = -1;
-                if (own && number % grid->tensor_ranks == grid->tensor_rank) bytes += stored_bytes(&c);
-            }
-        }
-    return bytes;
-}
-
 size_t lt_save_snapshot_bytes(const lt_grid *grid, const lt_registry *registry,
                               const lt_tensor_access *access) {
-    return take_share(grid, registry, access, NULL);
+    lt_save s = {.grid = grid, .registry = registry, .access = *access};
+    if (lt_chunks_count(registry, &s.chunks, &s.largest_bytes) == LT_OK) for_each_chunk(&s, LT_OK, add_up);
+    return s.snapshot_bytes;
 }
 
 /* ---- the parts ---- */
@@ -178,7 +174,7 @@ lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *dire
         *s = (lt_save){.grid = grid,
                        .layout = layout,
                        .registry = registry,
-                       .access = access,
+                       .access = *access,
                        .header = *header,
                        .snapshot = snapshot,
                        .file = -1};
@@ -189,7 +185,6 @@ lt_status lt_save_begin(const lt_grid *grid, lt_layout *layout, const char *dire
     if (grid->rank == 0)
         memcpy(s->addresses, lt_layout_addresses(layout), (size_t)s->chunks * sizeof *s->addresses);
     LT_CHECK_DONE(status, lt_grid_broadcast(grid, s->addresses, (size_t)s->chunks * sizeof *s->addresses, 0));
-    take_share(grid, registry, access, s->addresses);
     if (snapshot != NULL)
         LT_CHECK_DONE(status,
                       lt_grid_share_status(grid, for_each_chunk(s, LT_OK, fetch_into_snapshot), NULL));

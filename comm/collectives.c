@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { TAG = 4 };
+
 /* 64 MiB of bytes, 512 MiB of doubles: MPI libraries keep a copy of a sum's operand, and count bytes in ints
  * here and there. */
 static int64_t message_limit = 1 << 26;
@@ -60,6 +62,18 @@ lt_status lt_grid_sum_disjoint(const lt_grid *grid, double *values, int64_t coun
     return LT_OK;
 }
 
+lt_status lt_grid_copy(const lt_grid *grid, int from, int to, float *values, int64_t count) {
+    int piece;
+    if (from == to) return LT_OK;
+    for (int64_t done = 0; done < count; done += piece) {
+        piece = lt_mpi_piece(count - done);
+        if (grid->rank == from) LT_MPI(MPI_Send, values + done, piece, MPI_FLOAT, to, TAG, grid->mpi->world);
+        if (grid->rank == to)
+            LT_MPI(MPI_Recv, values + done, piece, MPI_FLOAT, from, TAG, grid->mpi->world, MPI_STATUS_IGNORE);
+    }
+    return LT_OK;
+}
+
 lt_status lt_grid_barrier(const lt_grid *grid) {
     LT_CALLS(grid, "barrier");
     LT_MPI(MPI_Barrier, grid->mpi->world);
@@ -80,16 +94,23 @@ static lt_verdict decode(int64_t number) {
     return (lt_verdict){.code = (int)((number - low) / ranks_a_code), .rank = INT_MAX - (int)low};
 }
 
-static lt_status agree(const lt_grid *grid, int code, lt_verdict *verdict) {
+static lt_status agree(const lt_grid *grid, MPI_Comm ranks, int code, lt_verdict *verdict) {
     int64_t mine = encode(code, grid->rank), highest = mine;
-    LT_MPI(MPI_Allreduce, &mine, &highest, 1, MPI_INT64_T, MPI_MAX, grid->mpi->world);
+    LT_MPI(MPI_Allreduce, &mine, &highest, 1, MPI_INT64_T, MPI_MAX, ranks);
     *verdict = decode(highest);
     return LT_OK;
 }
 
 lt_status lt_grid_agree(const lt_grid *grid, int code, lt_verdict *verdict) {
     LT_CALLS(grid, "agreement");
-    return agree(grid, code, verdict);
+    return agree(grid, grid->mpi->world, code, verdict);
+}
+
+lt_status lt_tensor_agree(const lt_grid *grid, int code, lt_verdict *verdict) {
+    *verdict = (lt_verdict){.code = code, .rank = grid->rank};
+    if (grid->tensor_ranks == 1) return LT_OK;
+    LT_CALLS(grid, "agreement of a tensor group");
+    return agree(grid, grid->mpi->tensor, code, verdict);
 }
 
 lt_status lt_grid_agree_begin(lt_grid *grid, int code) {
@@ -131,7 +152,7 @@ static int gravity(lt_status status) {
 static lt_status share_message(const lt_grid *grid, lt_status mine, bool *speaker) {
     LT_CALLS(grid, "sharing of a status");
     lt_verdict verdict;
-    LT_CHECK(agree(grid, gravity(mine), &verdict));
+    LT_CHECK(agree(grid, grid->mpi->world, gravity(mine), &verdict));
     lt_status shared = by_gravity[verdict.code];
     *speaker = shared != LT_OK && verdict.rank == grid->rank;
     if (shared == LT_OK) return LT_OK;

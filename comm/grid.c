@@ -4,6 +4,7 @@
 #include "comm/grid_mpi.h"
 #include "comm/log.h"
 #include "comm/topology.h"
+#include "comm/transport.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,53 @@ lt_status lt_mpi_status(int code, const char *function) {
                    function, rank, reason);
 }
 
-/* ---- start and end ---- */
+/* ---- data and tensor ranks ---- */
+
+static lt_status check_width(const lt_grid *grid, int tensor_ranks) {
+    if (tensor_ranks > 0 && grid->ranks % tensor_ranks == 0) return LT_OK;
+    char widths[256];
+    size_t used = 0;
+    for (int width = 1; width <= grid->ranks && used < sizeof widths; width++)
+        if (grid->ranks % width == 0)
+            used +=
+                (size_t)snprintf(widths + used, sizeof widths - used, "%s%d", used > 0 ? ", " : "", width);
+    return lt_fail(LT_BAD_INPUT, "parallel.tensor: found %d, expected a divisor of the %d ranks: %s",
+                   tensor_ranks, grid->ranks, widths);
+}
+
+static void free_groups(lt_grid_mpi *mpi) {
+    if (mpi->data != MPI_COMM_NULL) MPI_Comm_free(&mpi->data);
+    if (mpi->tensor != MPI_COMM_NULL) MPI_Comm_free(&mpi->tensor);
+    free(mpi->exchange);
+    free(mpi->even_cuts);
+    mpi->exchange = NULL;
+    mpi->even_cuts = NULL;
+}
+
+static lt_status split(lt_grid *grid, int tensor_ranks) {
+    lt_grid_mpi *mpi = grid->mpi;
+    free_groups(mpi);
+    grid->tensor_ranks = tensor_ranks;
+    grid->data_ranks = grid->ranks / tensor_ranks;
+    grid->tensor_rank = grid->rank % tensor_ranks;
+    grid->data_rank = grid->rank / tensor_ranks;
+    mpi->exchange = calloc(2 * (size_t)tensor_ranks, sizeof *mpi->exchange);
+    mpi->even_cuts = calloc((size_t)tensor_ranks + 1, sizeof *mpi->even_cuts);
+    if (mpi->exchange == NULL || mpi->even_cuts == NULL)
+        return lt_fail(LT_IO, "no memory for the exchanges of %d tensor ranks", tensor_ranks);
+    for (int i = 0; i < 2 * tensor_ranks; i++) mpi->exchange[i].request = MPI_REQUEST_NULL;
+    LT_MPI(MPI_Comm_split, mpi->world, grid->tensor_rank, grid->data_rank, &mpi->data);
+    LT_MPI(MPI_Comm_split, mpi->world, grid->data_rank, grid->tensor_rank, &mpi->tensor);
+    return LT_OK;
+}
+
+lt_status lt_grid_split(lt_grid *grid, int tensor_ranks) {
+    LT_CHECK(check_width(grid, tensor_ranks));
+    LT_CALLS(grid, "splitting into tensor groups of %d", tensor_ranks);
+    return split(grid, tensor_ranks);
+}
+
+/* ---- start ---- */
 
 int lt_grid_launched_rank(void) {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"};
@@ -121,16 +168,17 @@ lt_status lt_grid_open(int *argc, char ***argv, lt_grid *grid) {
 
     grid->mpi = calloc(1, sizeof *grid->mpi);
     if (!grid->mpi) return lt_fail(LT_IO, "no memory for the process grid");
-    grid->mpi->world = grid->mpi->agreement = grid->mpi->data = grid->mpi->check = MPI_COMM_NULL;
+    grid->mpi->world = grid->mpi->agreement = grid->mpi->check = MPI_COMM_NULL;
+    grid->mpi->data = grid->mpi->tensor = MPI_COMM_NULL;
     grid->mpi->pending = MPI_REQUEST_NULL;
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->world);
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->agreement);
-    LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->data);
-    grid->data_rank = grid->rank;
-    grid->data_ranks = grid->ranks;
     LT_CHECK(lt_check_open(grid));
-    return survey_hosts(grid);
+    LT_CHECK(survey_hosts(grid));
+    return split(grid, 1);
 }
+
+/* ---- the end ---- */
 
 /* Leaving is a collective too: others may wait for one that this rank does not call. */
 static lt_status compare_leaving(const lt_grid *grid) {
@@ -143,7 +191,7 @@ void lt_grid_close(lt_grid *grid) {
         (void)compare_leaving(grid);
         if (grid->mpi->agreeing) MPI_Wait(&grid->mpi->pending, MPI_STATUS_IGNORE);
         lt_check_close(grid->mpi);
-        if (grid->mpi->data != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->data);
+        free_groups(grid->mpi);
         if (grid->mpi->agreement != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->agreement);
         if (grid->mpi->world != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->world);
         free(grid->mpi);

@@ -40,6 +40,11 @@ int lt_grid_launched_rank(void);
  * library without threads, or a launcher that started several tasks as separate runs. */
 lt_status lt_grid_open(int *argc, char ***argv, lt_grid *grid);
 
+/* Makes groups of `tensor_ranks` neighbouring ranks, which share one copy of the model; ranks of the same
+ * number in their groups are data ranks of each other. May be called again. LT_BAD_INPUT, naming the widths
+ * that would do, unless `tensor_ranks` divides the ranks. Collective. */
+lt_status lt_grid_split(lt_grid *grid, int tensor_ranks);
+
 /* Finalises MPI. Collective. */
 void lt_grid_close(lt_grid *grid);
 
@@ -59,6 +64,10 @@ lt_status lt_grid_all_gather(const lt_grid *grid, const void *mine, void *all, s
  * leave 0: exact and independent of the order. Collective. */
 lt_status lt_grid_sum_disjoint(const lt_grid *grid, double *values, int64_t count);
 
+/* Copies `values` [count] of rank `from` to rank `to`. Collective on these two; any other rank that calls it
+ * does nothing, and neither do these where they are one. */
+lt_status lt_grid_copy(const lt_grid *grid, int from, int to, float *values, int64_t count);
+
 /* Waits for all. Collective. */
 lt_status lt_grid_barrier(const lt_grid *grid);
 
@@ -72,8 +81,12 @@ typedef struct lt_verdict {
 /* Agrees now. Collective. */
 lt_status lt_grid_agree(const lt_grid *grid, int code, lt_verdict *verdict);
 
-/* The same in two halves, so that nobody waits: begin() posts this rank's code, end() returns the verdict of
- * the begin() before it. At most one agreement is under way; other collectives may come between. Collective.
+/* The same of the ranks of one tensor group. Collective: every group agrees by itself. */
+lt_status lt_tensor_agree(const lt_grid *grid, int code, lt_verdict *verdict);
+
+/* lt_grid_agree() in two halves, so that nobody waits: begin() posts this rank's code, end() returns the
+ * verdict of the begin() before it. At most one agreement is under way; other collectives may come between.
+ * Collective.
  */
 lt_status lt_grid_agree_begin(lt_grid *grid, int code);
 lt_status lt_grid_agree_end(lt_grid *grid, lt_verdict *verdict);

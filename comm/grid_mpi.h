@@ -11,16 +11,20 @@
 #include <mpi.h>
 
 typedef struct lt_check lt_check;
+typedef struct lt_transfer lt_transfer;
 
 struct lt_grid_mpi {
     MPI_Comm world;     /* collectives of all ranks, blocking */
     MPI_Comm agreement; /* the pending agreement only, so that it may cross them */
     MPI_Comm data;      /* the data ranks that share this rank's tensor rank, ranked by data_rank */
+    MPI_Comm tensor;    /* the tensor ranks that share this rank's data rank, ranked by tensor_rank */
     MPI_Comm check;     /* comm/check.h; MPI_COMM_NULL where nothing is compared */
     lt_check *checked;
     MPI_Request pending;
     bool agreeing;
     int64_t proposal, agreed; /* buffers of the pending agreement */
+    lt_transfer *exchange;    /* [2 * tensor_ranks] and */
+    int64_t *even_cuts;       /* [tensor_ranks + 1]: of the exchange between tensor ranks under way */
 };
 
 /* LT_OK, or LT_IO with the name of the MPI function, this rank and MPI's reason. */

@@ -1,25 +1,23 @@
 /* What a model does with a micro-batch, and the update. */
 #include "model/plan.h"
+#include "model/split.h"
 
 #include <string.h>
 
-static int64_t rows_of(const lt_model *model, const lt_tokens *tokens) {
-    return tokens->rows * model->options.sequence_length;
-}
-
-static void upload(lt_model *model, const lt_tokens *tokens) {
+static lt_pass upload(lt_model *model, const lt_tokens *tokens) {
     lt_device *device = model->device;
-    const int64_t rows = rows_of(model, tokens);
-    device->ops->upload(device, model->inputs, tokens->inputs, rows);
-    device->ops->upload(device, model->targets, tokens->targets, rows);
-    if (tokens->document_starts != NULL)
-        device->ops->upload(device, model->document_starts, tokens->document_starts, rows);
+    const lt_pass pass = lt_pass_of(model, tokens);
+    device->ops->upload(device, model->inputs, tokens->inputs, pass.rows);
+    device->ops->upload(device, model->targets, tokens->targets, pass.rows);
+    if (pass.documents)
+        device->ops->upload(device, model->document_starts, tokens->document_starts, pass.rows);
+    return pass;
 }
 
 /* A first micro-batch's matrix products overwrite their gradients; what is only ever added to starts at 0. */
 static void clear_sums(lt_model *model, lt_mem gradients) {
     const lt_ops *ops = model->device->ops;
-    const lt_model_shape *shape = &model->options.shape;
+    const lt_model_shape *shape = &model->shape;
     for (int64_t layer = 0; layer < shape->layers; layer++) {
         const lt_layer_offsets *at = &model->layers[layer];
         ops->zero(model->device, lt_at(gradients, at->attn_norm), shape->hidden);
@@ -33,23 +31,23 @@ static void clear_sums(lt_model *model, lt_mem gradients) {
         ops->zero(model->device, lt_at(gradients, model->embedding), shape->vocabulary * shape->hidden);
 }
 
-void lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double scale, int buffer, bool first,
-                               int64_t slot) {
+lt_status lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, double scale, int buffer,
+                                    bool first, int64_t slot, const lt_gradient_watch *watch) {
     const lt_ops *ops = model->device->ops;
-    const bool documents = tokens->document_starts != NULL;
     const lt_mem gradients = model->gradients[buffer];
-    upload(model, tokens);
+    const lt_pass pass = upload(model, tokens);
     if (first) clear_sums(model, gradients);
-    lt_forward(model, tokens->rows, documents, LT_NOWHERE);
-    lt_head_loss(model, tokens->rows, scale, &gradients, first);
-    lt_backward(model, tokens->rows, documents, gradients, first);
+    LT_CHECK(lt_forward(model, &pass, LT_NOWHERE));
+    LT_CHECK(lt_head_loss(model, &pass, scale, &gradients, first));
     ops->sum_segments(model->device, model->losses, tokens->rows, model->options.sequence_length,
                       lt_at(model->loss_slots, slot));
+    LT_CHECK(lt_gradients_ready(watch, model->final_norm, model->registry.elements));
+    return lt_backward(model, &pass, gradients, first, watch);
 }
 
-void lt_model_add_gradients(lt_model *model, int to, int from) {
-    model->device->ops->add(model->device, model->gradients[to], model->gradients[from],
-                            model->registry.elements);
+void lt_model_add_gradients(lt_model *model, int to, int from, int64_t first, int64_t count) {
+    model->device->ops->add(model->device, lt_at(model->gradients[to], first),
+                            lt_at(model->gradients[from], first), count);
 }
 
 lt_mem lt_model_gradients(lt_model *model) {
@@ -82,6 +80,30 @@ lt_status lt_model_gradient_squares(lt_model *model, double *sums) {
     return model->device->ops->download(model->device, sums, model->squares, model->square_sums);
 }
 
+int64_t lt_model_whole_squares_count(const lt_model *model) {
+    return model->ranks * model->registry.count;
+}
+
+lt_status lt_model_whole_squares(lt_model *model, const double *sums, double *whole) {
+    const int count = model->registry.count;
+    double *own = whole + model->rank * count;
+    for (int i = 0; i < count; i++) {
+        own[i] = 0;
+        for (int64_t pieces = lt_flat_pieces(model->registry.parameters[i].count); pieces > 0; pieces--)
+            own[i] += *sums++;
+    }
+    if (model->group == NULL) return LT_OK;
+    LT_CHECK(model->group->all_gather_host(model->group->context, whole, count));
+    for (int i = 0; i < count; i++) {
+        const lt_parameter *parameter = &model->registry.parameters[i];
+        double sum = 0;
+        for (int part = 0; part < parameter->parts; part++)
+            sum += whole[lt_split_holder(parameter, part, model->ranks) * count + i];
+        whole[i] = sum;
+    }
+    return LT_OK;
+}
+
 /* base^exponent for a whole exponent >= 1, by squaring: the same bits on every C library. */
 static double power(double base, int64_t exponent) {
     double result = 1;
@@ -112,9 +134,9 @@ void lt_model_update(lt_model *model, const lt_update *update) {
 
 lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *sums) {
     lt_device *device = model->device;
-    upload(model, tokens);
-    lt_forward(model, tokens->rows, tokens->document_starts != NULL, LT_NOWHERE);
-    lt_head_loss(model, tokens->rows, 0, NULL, false);
+    const lt_pass pass = upload(model, tokens);
+    LT_CHECK(lt_forward(model, &pass, LT_NOWHERE));
+    LT_CHECK(lt_head_loss(model, &pass, 0, NULL, false));
     device->ops->sum_segments(device, model->losses, tokens->rows, model->options.sequence_length,
                               model->row_sums);
     return device->ops->download(device, sums, model->row_sums, tokens->rows);
@@ -122,11 +144,18 @@ lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *su
 
 lt_status lt_model_statistics(lt_model *model, const lt_tokens *tokens, double *statistics) {
     lt_device *device = model->device;
-    const int64_t count = model->options.shape.layers * model->options.shape.heads * LT_STATISTICS;
-    upload(model, tokens);
-    device->ops->upload(device, model->statistics, statistics, count);
-    lt_forward(model, tokens->rows, tokens->document_starts != NULL, model->statistics);
-    return device->ops->download(device, statistics, model->statistics, count);
+    const int64_t layers = model->shape.layers, ranks = model->ranks;
+    const int64_t row = model->shape.heads * LT_STATISTICS, count = layers * row; /* of this rank's heads */
+    double *own = model->exchanged + model->rank * count;
+    const lt_pass pass = upload(model, tokens);
+    device->ops->zero(device, model->statistics, count);
+    LT_CHECK(lt_forward(model, &pass, model->statistics));
+    LT_CHECK(device->ops->download(device, own, model->statistics, count));
+    if (model->group != NULL)
+        LT_CHECK(model->group->all_gather_host(model->group->context, model->exchanged, count));
+    for (int64_t i = 0; i < ranks * count; i++)
+        statistics[(i % count / row * ranks + i / count) * row + i % row] += model->exchanged[i];
+    return LT_OK;
 }
 
 /* N counts each matrix once for a token: the head is one, the embedding is a table. */

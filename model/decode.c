@@ -65,6 +65,10 @@ static void place(lt_decoder *decoder, lt_arena *arena) {
 }
 
 lt_status lt_decoder_create(lt_model *model, int64_t capacity, lt_decoder **result) {
+    if (model->group != NULL)
+        return lt_fail(LT_BAD_INPUT,
+                       "a model that is cut among %d tensor-parallel ranks cannot decode: run on one",
+                       model->ranks);
     lt_decoder *decoder = calloc(1, sizeof *decoder);
     float *angles = malloc(sizeof(float) * (size_t)(capacity * lt_head_size(&model->options.shape)));
     if (decoder == NULL || angles == NULL) {
@@ -142,7 +146,7 @@ static void feed_forward(lt_decoder *decoder, int64_t layer, int64_t count) {
 static void append_piece(lt_decoder *decoder, const int32_t *tokens, int64_t count) {
     lt_model *model = decoder->model;
     model->device->ops->upload(model->device, decoder->tokens, tokens, count);
-    model->device->ops->embedding_forward(model->device, decoder->tokens,
+    model->device->ops->embedding_forward(model->device, decoder->tokens, &model->vocabulary,
                                           lt_at(model->parameters, model->embedding), count,
                                           model->options.shape.hidden, decoder->stream);
     for (int64_t layer = 0; layer < model->options.shape.layers; layer++) {

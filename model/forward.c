@@ -1,10 +1,12 @@
 /* Forward through the layers. Each is pre-norm, without biases:
  *   x += o_proj(attention(norm(x)));  x += down(silu(gate(norm(x))) * up(norm(x)))
+ * In a tensor-parallel group the stream x, its norms included, has the rank's own rows; what lies between a
+ * norm and the next addition has all rows, and the rank's heads and columns (rows.c).
  */
 #include "model/plan.h"
 
 lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t batch, bool documents) {
-    const lt_model_shape *shape = &model->options.shape;
+    const lt_model_shape *shape = &model->shape;
     const lt_layer_kept *kept = &model->kept[model->options.training ? layer : 0];
     const int64_t head_size = lt_head_size(shape);
     lt_attention attention = {
@@ -31,63 +33,74 @@ lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t ba
     return attention;
 }
 
-static void attention_half(lt_model *model, int64_t layer, const lt_layer_kept *kept, int64_t batch,
-                           bool documents, lt_mem statistics) {
+/* y = residual + x weight^T, where x [rows, width] has this rank's columns: the ranks' products are summed.
+ */
+static lt_status add_product(lt_model *model, const lt_pass *pass, lt_mem x, int64_t weight, int64_t width,
+                             lt_mem residual, lt_mem y) {
+    lt_device *device = model->device;
+    const int64_t hidden = model->shape.hidden;
+    const lt_mem matrix = lt_at(model->parameters, weight);
+    if (model->group == NULL) {
+        device->ops->copy(device, y, residual, pass->rows * hidden);
+        lt_linear(device, x, matrix, pass->rows, width, hidden, y, true);
+        return LT_OK;
+    }
+    lt_linear(device, x, matrix, pass->rows, width, hidden, lt_partial_of(model, y), false);
+    LT_CHECK(lt_sum_rows(model, pass, y));
+    device->ops->add(device, y, residual, pass->own * hidden);
+    return LT_OK;
+}
+
+static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_kept *kept,
+                                const lt_pass *pass, lt_mem statistics) {
     lt_device *device = model->device;
     const lt_ops *ops = device->ops;
-    const lt_model_shape *shape = &model->options.shape;
+    const lt_model_shape *shape = &model->shape;
     const lt_layer_offsets *at = &model->layers[layer];
-    const int64_t hidden = shape->hidden, rows = batch * model->options.sequence_length;
 
-    ops->rmsnorm_forward(device, kept->input, lt_at(model->parameters, at->attn_norm), shape->norm_eps, rows,
-                         hidden, model->normed, kept->attn_rms);
-    lt_linear(device, model->normed, lt_at(model->parameters, at->qkv), rows, hidden, model->qkv_width,
-              kept->qkv, false);
-    ops->rope(device, kept->qkv, model->qkv_width, model->rope_table, rows, model->options.sequence_length, 0,
-              shape->heads + shape->key_heads, lt_head_size(shape), false);
-    const lt_attention attention = lt_model_attention(model, layer, batch, documents);
+    LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
+    lt_linear(device, model->normed, lt_at(model->parameters, at->qkv), pass->rows, shape->hidden,
+              model->qkv_width, kept->qkv, false);
+    ops->rope(device, kept->qkv, model->qkv_width, model->rope_table, pass->rows,
+              model->options.sequence_length, 0, shape->heads + shape->key_heads, lt_head_size(shape), false);
+    const lt_attention attention = lt_model_attention(model, layer, pass->batch, pass->documents);
     ops->attention_forward(device, &attention);
     if (statistics.address != NULL)
         ops->attention_statistics(device, &attention,
                                   lt_at(statistics, layer * shape->heads * LT_STATISTICS));
-    ops->copy(device, kept->middle, kept->input, rows * hidden);
-    lt_linear(device, kept->attention, lt_at(model->parameters, at->o_proj), rows, hidden, hidden,
-              kept->middle, true);
+    return add_product(model, pass, kept->attention, at->o_proj, model->attention_width, kept->input,
+                       kept->middle);
 }
 
-static void mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *kept, int64_t batch,
-                     lt_mem output) {
+static lt_status mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass,
+                          lt_mem output) {
     lt_device *device = model->device;
-    const lt_ops *ops = device->ops;
-    const lt_model_shape *shape = &model->options.shape;
     const lt_layer_offsets *at = &model->layers[layer];
-    const int64_t hidden = shape->hidden, ffn = shape->intermediate,
-                  rows = batch * model->options.sequence_length;
+    const int64_t hidden = model->shape.hidden, ffn = model->shape.intermediate;
 
-    ops->rmsnorm_forward(device, kept->middle, lt_at(model->parameters, at->mlp_norm), shape->norm_eps, rows,
-                         hidden, model->normed, kept->mlp_rms);
-    lt_linear(device, model->normed, lt_at(model->parameters, at->gate_up), rows, hidden, 2 * ffn,
+    LT_CHECK(lt_norm_forward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms));
+    lt_linear(device, model->normed, lt_at(model->parameters, at->gate_up), pass->rows, hidden, 2 * ffn,
               kept->gate_up, false);
-    ops->swiglu_forward(device, kept->gate_up, rows, ffn, model->activated);
-    ops->copy(device, output, kept->middle, rows * hidden);
-    lt_linear(device, model->activated, lt_at(model->parameters, at->down_proj), rows, ffn, hidden, output,
-              true);
+    device->ops->swiglu_forward(device, kept->gate_up, pass->rows, ffn, model->activated);
+    return add_product(model, pass, model->activated, at->down_proj, ffn, kept->middle, output);
 }
 
-void lt_forward(lt_model *model, int64_t batch, bool documents, lt_mem statistics) {
-    const lt_model_shape *shape = &model->options.shape;
-    const int64_t rows = batch * model->options.sequence_length;
+lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
+    const int64_t layers = model->shape.layers;
     const bool trains = model->options.training;
-    model->device->ops->embedding_forward(model->device, model->inputs,
-                                          lt_at(model->parameters, model->embedding), rows, shape->hidden,
-                                          model->kept[0].input);
-    for (int64_t layer = 0; layer < shape->layers; layer++) {
+    const lt_mem first = model->kept[0].input;
+    model->device->ops->embedding_forward(model->device, model->inputs, &model->vocabulary,
+                                          lt_at(model->parameters, model->embedding), pass->rows,
+                                          model->shape.hidden, lt_partial_of(model, first));
+    LT_CHECK(lt_sum_rows(model, pass, first));
+    for (int64_t layer = 0; layer < layers; layer++) {
         const lt_layer_kept *kept = &model->kept[trains ? layer : 0];
-        const bool last = layer == shape->layers - 1;
-        attention_half(model, layer, kept, batch, documents, statistics);
-        mlp_half(model, layer, kept, batch,
-                 last     ? model->stream
-                 : trains ? model->kept[layer + 1].input
-                          : kept->input);
+        const bool last = layer == layers - 1;
+        LT_CHECK(attention_half(model, layer, kept, pass, statistics));
+        LT_CHECK(mlp_half(model, layer, kept, pass,
+                          last     ? model->stream
+                          : trains ? model->kept[layer + 1].input
+                                   : kept->input));
     }
+    return LT_OK;
 }

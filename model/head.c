@@ -6,31 +6,54 @@ static lt_mem row_of(lt_mem matrix, int64_t row, int64_t width) {
     return lt_at(matrix, row * width);
 }
 
-void lt_head_loss(lt_model *model, int64_t batch, double scale, const lt_mem *gradients, bool first) {
+/* Losses of `count` rows from `begin` on, and with `gradient` their logits' gradients. In a group each rank
+ * has the logits of its part of the vocabulary, and all get all losses. */
+static lt_status lose(lt_model *model, int64_t begin, int64_t count, double scale, bool gradient) {
     lt_device *device = model->device;
     const lt_ops *ops = device->ops;
-    const lt_model_shape *shape = &model->options.shape;
-    const int64_t hidden = shape->hidden, vocabulary = shape->vocabulary;
-    const int64_t rows = batch * model->options.sequence_length;
-    const lt_mem weight = lt_at(model->parameters, model->head),
-                 norm = lt_at(model->parameters, model->final_norm);
+    const lt_tensor_group *group = model->group;
+    const lt_mem targets = lt_at(model->targets, begin), losses = lt_at(model->losses, begin);
+    if (group == NULL) {
+        ops->cross_entropy(device, model->logits, targets, count, model->shape.vocabulary, scale, gradient,
+                           losses);
+        return LT_OK;
+    }
+    const lt_cut_loss loss = {.rows = count,
+                              .rank = model->rank,
+                              .ranks = model->ranks,
+                              .vocabulary = model->vocabulary,
+                              .logits = model->logits,
+                              .targets = targets,
+                              .parts = model->loss_parts,
+                              .gradient = gradient,
+                              .scale = scale,
+                              .losses = losses};
+    for (int rank = 0; rank <= model->ranks; rank++) model->cuts[rank] = rank * count * LT_LOSS_PARTS;
+    ops->cross_entropy_part(device, &loss);
+    LT_CHECK(group->all_gather(group->context, model->loss_parts, model->cuts));
+    ops->cross_entropy_join(device, &loss);
+    return LT_OK;
+}
 
-    ops->rmsnorm_forward(device, model->stream, norm, shape->norm_eps, rows, hidden, model->normed,
-                         model->final_rms);
-    for (int64_t begin = 0; begin < rows; begin += model->head_rows) {
-        const int64_t count = rows - begin < model->head_rows ? rows - begin : model->head_rows;
+lt_status lt_head_loss(lt_model *model, const lt_pass *pass, double scale, const lt_mem *gradients,
+                       bool first) {
+    lt_device *device = model->device;
+    const int64_t hidden = model->shape.hidden, vocabulary = model->shape.vocabulary;
+    const lt_mem weight = lt_at(model->parameters, model->head);
+
+    LT_CHECK(lt_norm_forward(model, pass, model->stream, model->final_norm, model->final_rms));
+    for (int64_t begin = 0; begin < pass->rows; begin += model->head_rows) {
+        const int64_t rest = pass->rows - begin, count = rest < model->head_rows ? rest : model->head_rows;
         const lt_mem normed = row_of(model->normed, begin, hidden);
         lt_linear(device, normed, weight, count, hidden, vocabulary, model->logits, false);
-        ops->cross_entropy(device, model->logits, lt_at(model->targets, begin), count, vocabulary, scale,
-                           gradients != NULL, lt_at(model->losses, begin));
+        LT_CHECK(lose(model, begin, count, scale, gradients != NULL));
         if (gradients == NULL) continue;
         lt_linear_weight_gradient(device, model->logits, normed, count, hidden, vocabulary,
                                   lt_at(*gradients, model->head), !first || begin > 0);
         lt_linear_input_gradient(device, model->logits, weight, count, hidden, vocabulary,
-                                 row_of(model->d_normed, begin, hidden));
+                                 row_of(lt_partial_of(model, model->d_normed), begin, hidden));
     }
-    if (gradients == NULL) return;
-    ops->zero(device, model->d_stream, rows * hidden);
-    ops->rmsnorm_backward(device, model->stream, norm, model->final_rms, model->d_normed, rows, hidden,
-                          model->d_stream, lt_at(*gradients, model->final_norm));
+    if (gradients == NULL) return LT_OK;
+    device->ops->zero(device, lt_own_rows(model, pass, model->d_stream), pass->own * hidden);
+    return lt_norm_backward(model, pass, model->stream, model->final_norm, model->final_rms, *gradients);
 }

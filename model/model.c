@@ -14,6 +14,14 @@ static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 /* Pieces of equal size, so that no piece is nearly empty. */
 static int64_t head_rows(int64_t rows, int64_t vocabulary) {
     int64_t most = LOGITS_ELEMENTS / vocabulary;
@@ -21,8 +29,9 @@ static int64_t head_rows(int64_t rows, int64_t vocabulary) {
     return divide_up(rows, divide_up(rows, most));
 }
 
-static void place_kept(lt_model *model, lt_layer_kept *kept, int64_t rows, lt_arena *arena) {
-    const lt_model_shape *shape = &model->options.shape;
+static void place_kept(lt_model *model, lt_layer_kept *kept, int64_t own_rows, lt_arena *arena) {
+    const lt_model_shape *shape = &model->shape;
+    const int64_t rows = model->most_rows;
     const lt_type type = model->device->compute_type;
     lt_attention attention = {.batch = model->options.micro_batch,
                               .query_length = model->options.sequence_length,
@@ -31,21 +40,22 @@ static void place_kept(lt_model *model, lt_layer_kept *kept, int64_t rows, lt_ar
                               .key_heads = shape->key_heads,
                               .head_size = lt_head_size(shape),
                               .bias_length = shape->bias_length};
-    kept->input = lt_arena_take(arena, type, rows * shape->hidden);
-    kept->attn_rms = lt_arena_take(arena, LT_FLOAT32, rows);
+    kept->input = lt_arena_take(arena, type, own_rows * shape->hidden);
+    kept->attn_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
     kept->qkv = lt_arena_take(arena, type, rows * model->qkv_width);
-    kept->attention = lt_arena_take(arena, type, rows * shape->hidden);
+    kept->attention = lt_arena_take(arena, type, rows * model->attention_width);
     kept->saved = lt_arena_take(
         arena, LT_BYTES, (int64_t)model->device->ops->attention_saved_bytes(model->device, &attention));
-    kept->middle = lt_arena_take(arena, type, rows * shape->hidden);
-    kept->mlp_rms = lt_arena_take(arena, LT_FLOAT32, rows);
+    kept->middle = lt_arena_take(arena, type, own_rows * shape->hidden);
+    kept->mlp_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
     kept->gate_up = lt_arena_take(arena, type, rows * 2 * shape->intermediate);
 }
 
 static void place_activations(lt_model *model, lt_arena *arena) {
-    const lt_model_shape *shape = &model->options.shape;
+    const lt_model_shape *shape = &model->shape;
     const lt_type type = model->device->compute_type;
-    const int64_t rows = model->options.micro_batch * model->options.sequence_length, hidden = shape->hidden;
+    const int64_t rows = model->most_rows, hidden = shape->hidden;
+    const int64_t own_rows = divide_up(rows, model->ranks);
     const bool trains = model->options.training;
 
     model->rope_table =
@@ -54,18 +64,22 @@ static void place_activations(lt_model *model, lt_arena *arena) {
     model->targets = lt_arena_take(arena, LT_INT32, rows);
     model->document_starts = lt_arena_take(arena, LT_INT32, rows);
     for (int64_t layer = 0; layer < (trains ? shape->layers : 1); layer++)
-        place_kept(model, &model->kept[layer], rows, arena);
-    model->stream = lt_arena_take(arena, type, rows * hidden);
-    model->final_rms = lt_arena_take(arena, LT_FLOAT32, rows);
+        place_kept(model, &model->kept[layer], own_rows, arena);
+    model->stream = lt_arena_take(arena, type, own_rows * hidden);
+    model->final_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
     model->normed = lt_arena_take(arena, type, rows * hidden);
+    model->arrivals = lt_arena_take(arena, type, (model->ranks - 1) * own_rows * hidden);
     model->activated = lt_arena_take(arena, type, rows * shape->intermediate);
     model->logits = lt_arena_take(arena, type, model->head_rows * shape->vocabulary);
+    if (model->group != NULL)
+        model->loss_parts = lt_arena_take(arena, LT_FLOAT64, model->ranks * model->head_rows * LT_LOSS_PARTS);
     model->losses = lt_arena_take(arena, LT_FLOAT64, rows);
     model->row_sums = lt_arena_take(arena, LT_FLOAT64, model->options.micro_batch);
     model->statistics = lt_arena_take(arena, LT_FLOAT64, shape->layers * shape->heads * LT_STATISTICS);
     if (!trains) return;
     model->d_stream = lt_arena_take(arena, type, rows * hidden);
-    model->d_normed = lt_arena_take(arena, type, rows * hidden);
+    model->d_normed = model->d_attention =
+        lt_arena_take(arena, type, larger(own_rows * hidden, rows * model->attention_width));
     model->d_qkv = lt_arena_take(arena, type, rows * model->qkv_width);
     model->d_gate_up = lt_arena_take(arena, type, rows * 2 * shape->intermediate);
     model->d_activated = lt_arena_take(arena, type, rows * shape->intermediate);
@@ -73,8 +87,7 @@ static void place_activations(lt_model *model, lt_arena *arena) {
 
 static size_t scratch_bytes(const lt_model *model) {
     const lt_attention attention = lt_model_attention(model, 0, model->options.micro_batch, true);
-    const int64_t rows = model->options.micro_batch * model->options.sequence_length;
-    return model->device->ops->scratch_bytes(model->device, &attention, rows, model->options.shape.hidden,
+    return model->device->ops->scratch_bytes(model->device, &attention, model->most_rows, model->shape.hidden,
                                              model->registry.elements);
 }
 
@@ -112,7 +125,7 @@ static void find_offsets(lt_model *model) {
     const lt_registry *registry = &model->registry;
     model->embedding = offset_of(registry, "model.embeddings.weight");
     model->final_norm = offset_of(registry, "model.norm.weight");
-    model->head = model->options.shape.tied ? model->embedding : offset_of(registry, "lm_head.weight");
+    model->head = model->shape.tied ? model->embedding : offset_of(registry, "lm_head.weight");
     const lt_layer_offsets first = {
         .attn_norm = offset_of(registry, "model.layers.0.attn_norm.weight"),
         .qkv = offset_of(registry, "model.layers.0.attn.q_proj.weight"),
@@ -123,8 +136,8 @@ static void find_offsets(lt_model *model) {
         .gate_up = offset_of(registry, "model.layers.0.mlp.gate_proj.weight"),
         .down_proj = offset_of(registry, "model.layers.0.mlp.down_proj.weight"),
     };
-    const int64_t step = (model->final_norm - first.attn_norm) / model->options.shape.layers;
-    for (int64_t layer = 0; layer < model->options.shape.layers; layer++)
+    const int64_t step = (model->final_norm - first.attn_norm) / model->shape.layers;
+    for (int64_t layer = 0; layer < model->shape.layers; layer++)
         model->layers[layer] = (lt_layer_offsets){
             .attn_norm = first.attn_norm + layer * step,
             .qkv = first.qkv + layer * step,
@@ -146,6 +159,24 @@ static void find_share(lt_model *model) {
         model->square_sums += lt_flat_pieces(registry->parameters[i].count);
 }
 
+/* What this rank of a group holds. */
+static void find_part(lt_model *model) {
+    lt_model_shape *whole = &model->options.shape;
+    const lt_tensor_group *group = model->options.group;
+    if (whole->attention == LT_ATTENTION_SOFTMAX) whole->bias_length = 0;
+    model->group = group != NULL && group->ranks > 1 ? group : NULL;
+    model->rank = model->group == NULL ? 0 : group->rank;
+    model->ranks = model->group == NULL ? 1 : group->ranks;
+    model->shape = lt_shape_cut(whole, model->ranks);
+    const int64_t width = model->shape.vocabulary, first = model->rank * width;
+    model->vocabulary = (lt_vocabulary){
+        .first = first, .count = larger(0, smaller(width, whole->vocabulary - first)), .width = width};
+    model->most_rows = model->options.micro_batch * model->options.sequence_length;
+    model->attention_width = model->shape.heads * lt_head_size(&model->shape);
+    model->qkv_width = (model->shape.heads + 2 * model->shape.key_heads) * lt_head_size(&model->shape);
+    model->head_rows = head_rows(model->most_rows, width);
+}
+
 /* Everything on the host that does not depend on memory of the device. */
 static lt_status prepare(const lt_model_options *options, lt_device *device, lt_model **result) {
     lt_model *model = calloc(1, sizeof *model);
@@ -153,17 +184,19 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     *result = model;
     model->device = device;
     model->options = *options;
-    if (options->shape.attention == LT_ATTENTION_SOFTMAX) model->options.shape.bias_length = 0;
-    const lt_model_shape *shape = &model->options.shape;
-    LT_CHECK(lt_registry_create(shape, &model->registry));
+    find_part(model);
+    const lt_model_shape *whole = &model->options.shape, *shape = &model->shape;
+    LT_CHECK(lt_registry_create_cut(whole, model->ranks, &model->registry));
     find_share(model);
     model->layers = calloc((size_t)shape->layers, sizeof *model->layers);
     model->kept = calloc((size_t)shape->layers, sizeof *model->kept);
     model->gradients = calloc((size_t)options->gradient_buffers + 1, sizeof *model->gradients);
-    if (model->layers == NULL || model->kept == NULL || model->gradients == NULL)
+    model->cuts = calloc((size_t)model->ranks + 1, sizeof *model->cuts);
+    model->exchanged =
+        calloc((size_t)(whole->layers * whole->heads * LT_STATISTICS), sizeof *model->exchanged);
+    if (model->layers == NULL || model->kept == NULL || model->gradients == NULL || model->cuts == NULL ||
+        model->exchanged == NULL)
         return lt_fail(LT_IO, "no memory for a model of %lld layers", (long long)shape->layers);
-    model->qkv_width = (shape->heads + 2 * shape->key_heads) * lt_head_size(shape);
-    model->head_rows = head_rows(options->micro_batch * options->sequence_length, shape->vocabulary);
     find_offsets(model);
     lt_arena count = {0};
     model->plan = place(model, &count);
@@ -183,10 +216,10 @@ void lt_rope_angles(const lt_model_shape *shape, int64_t positions, float *table
 
 static lt_status fill_rope_table(lt_model *model) {
     const int64_t length = model->options.sequence_length;
-    const int64_t elements = length * lt_head_size(&model->options.shape);
+    const int64_t elements = length * lt_head_size(&model->shape);
     float *table = malloc(sizeof(float) * (size_t)elements);
     if (table == NULL) return lt_fail(LT_IO, "no memory for %lld rotary angles", (long long)elements);
-    lt_rope_angles(&model->options.shape, length, table);
+    lt_rope_angles(&model->shape, length, table);
     model->device->ops->upload(model->device, model->rope_table, table, elements);
     free(table);
     return LT_OK;
@@ -224,69 +257,11 @@ void lt_model_destroy(lt_model *model) {
     free(model->layers);
     free(model->kept);
     free(model->gradients);
+    free(model->cuts);
+    free(model->exchanged);
     free(model);
 }
 
 const lt_registry *lt_model_registry(const lt_model *model) {
     return &model->registry;
-}
-
-lt_span lt_model_own(const lt_model *model, const lt_parameter *parameter, int64_t first, int64_t count) {
-    const int64_t from = parameter->offset + first, to = from + count;
-    return (lt_span){from > model->own.first ? from : model->own.first,
-                     to < model->own.end ? to : model->own.end};
-}
-
-/* Where elements of a parameter lie, and how many of them there are; `skipped` of those before are elsewhere.
- */
-typedef struct place_in {
-    lt_mem at;
-    int64_t skipped, count;
-} place_in;
-
-static place_in find(const lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
-                     int64_t count) {
-    const int64_t from = parameter->offset + first;
-    if (array == LT_ARRAY_PARAMETERS) return (place_in){lt_at(model->parameters, from), 0, count};
-    if (array == LT_ARRAY_GRADIENTS) return (place_in){lt_at(model->gradients[0], from), 0, count};
-    const lt_span own = lt_model_own(model, parameter, first, count);
-    const lt_mem moments = array == LT_ARRAY_FIRST_MOMENT ? model->moment1 : model->moment2;
-    if (own.first >= own.end) return (place_in){.count = 0};
-    return (place_in){lt_at(moments, own.first - model->own.first), own.first - from, own.end - own.first};
-}
-
-lt_status lt_model_get(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
-                       int64_t count, float *values) {
-    const place_in from = find(model, array, parameter, first, count);
-    if (from.count == 0) return LT_OK;
-    return model->device->ops->download(model->device, values + from.skipped, from.at, from.count);
-}
-
-lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *parameter, int64_t first,
-                       int64_t count, const float *values) {
-    const place_in to = find(model, array, parameter, first, count);
-    if (to.count == 0) return LT_OK;
-    model->device->ops->upload(model->device, to.at, values + to.skipped, to.count);
-    return model->device->ops->synchronise(model->device);
-}
-
-lt_status lt_model_initialise(lt_model *model, uint64_t seed) {
-    int64_t largest = 1;
-    for (int i = 0; i < model->registry.count; i++)
-        if (model->registry.parameters[i].count > largest) largest = model->registry.parameters[i].count;
-    float *values = malloc(sizeof(float) * (size_t)largest);
-    if (values == NULL)
-        return lt_fail(LT_IO, "no memory for the initial values of %lld weights", (long long)largest);
-    lt_status status = LT_OK;
-    for (int i = 0; i < model->registry.count && status == LT_OK; i++) {
-        const lt_parameter *parameter = &model->registry.parameters[i];
-        lt_parameter_initialise(parameter, seed, values);
-        status = lt_model_put(model, LT_ARRAY_PARAMETERS, parameter, 0, parameter->count, values);
-    }
-    free(values);
-    if (model->options.training) {
-        model->device->ops->zero(model->device, model->moment1, model->own.end - model->own.first);
-        model->device->ops->zero(model->device, model->moment2, model->own.end - model->own.first);
-    }
-    return status;
 }

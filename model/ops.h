@@ -46,6 +46,12 @@ static inline int64_t lt_flat_pieces(int64_t count) {
 
 static const lt_mem LT_NOWHERE = {NULL, LT_FLOAT32};
 
+/* What a matrix has of a vocabulary that may be cut among ranks: tokens [first, first + count), in its first
+ * `count` of `width` rows (of an embedding) or columns (of logits). The rest is padding. */
+typedef struct lt_vocabulary {
+    int64_t first, count, width;
+} lt_vocabulary;
+
 /* c [m, n] = a [m, k] b [k, n] (+ c), where a and b are read transposed if they are stored so: a_transposed
  * means that a lies as [k, m]. ld*: elements from one stored row to the next. */
 typedef struct lt_gemm {
@@ -89,6 +95,27 @@ enum {
     LT_STATISTICS,
 };
 
+/* The loss where the vocabulary is cut among `ranks` ranks: each gives three numbers a row, all ranks get
+ * them, and each makes of them the losses and the gradients of its own logits. */
+typedef struct lt_cut_loss {
+    int64_t rows;
+    int rank, ranks;
+    lt_vocabulary vocabulary; /* of this rank; it may be empty */
+    lt_mem logits;            /* [rows, vocabulary.width] */
+    lt_mem targets;           /* int32 [rows] */
+    lt_mem parts;             /* float64 [ranks, rows, LT_LOSS_PARTS] */
+    bool gradient;
+    double scale;  /* of the gradients */
+    lt_mem losses; /* float64 [rows] */
+} lt_cut_loss;
+
+enum {
+    LT_LOSS_LARGEST, /* logit */
+    LT_LOSS_SUM,     /* of exp(logit - largest) */
+    LT_LOSS_TARGET,  /* the target's logit; 0 where another rank has it */
+    LT_LOSS_PARTS,
+};
+
 typedef struct lt_adamw {
     double learning_rate, beta1, beta2, epsilon, weight_decay;
     double bias_correction1, bias_correction2; /* 1 - beta^step */
@@ -114,11 +141,12 @@ typedef struct lt_ops {
 
     void (*gemm)(lt_device *, const lt_gemm *);
 
-    /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens. */
-    void (*embedding_forward)(lt_device *, lt_mem tokens, lt_mem weight, int64_t rows, int64_t hidden,
-                              lt_mem out);
-    void (*embedding_backward)(lt_device *, lt_mem tokens, lt_mem d_out, int64_t rows, int64_t hidden,
-                               lt_mem d_weight);
+    /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens. Tokens
+     * outside the vocabulary give 0, and are passed over. */
+    void (*embedding_forward)(lt_device *, lt_mem tokens, const lt_vocabulary *, lt_mem weight, int64_t rows,
+                              int64_t hidden, lt_mem out);
+    void (*embedding_backward)(lt_device *, lt_mem tokens, const lt_vocabulary *, lt_mem d_out, int64_t rows,
+                               int64_t hidden, lt_mem d_weight);
 
     /* y = x / rms(x) * weight, rms = sqrt(mean(x^2) + epsilon); x, y [rows, hidden], inverse_rms [rows]. */
     void (*rmsnorm_forward)(lt_device *, lt_mem x, lt_mem weight, double epsilon, int64_t rows,
@@ -147,11 +175,17 @@ typedef struct lt_ops {
      * scale. */
     void (*cross_entropy)(lt_device *, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
                           double scale, bool gradient, lt_mem losses);
+    /* The same in two halves for a cut vocabulary: the parts of this rank from its logits, which then hold
+     * what the other half needs of them where a gradient is asked for; then losses and, with `gradient`,
+     * logits = gradient * scale, 0 in the padding. */
+    void (*cross_entropy_part)(lt_device *, const lt_cut_loss *);
+    void (*cross_entropy_join)(lt_device *, const lt_cut_loss *);
 
     /* sums [segments] (float64) of `segments` runs of `length` doubles, each summed in order. */
     void (*sum_segments)(lt_device *, lt_mem values, int64_t segments, int64_t length, lt_mem sums);
 
-    void (*add)(lt_device *, lt_mem to, lt_mem from, int64_t count); /* to += from, float32 */
+    /* to += from, float32 or the compute type. */
+    void (*add)(lt_device *, lt_mem to, lt_mem from, int64_t count);
     /* sums [lt_flat_pieces(count)] (float64) of squares of float32 values, each piece in a fixed order. */
     void (*sum_squares)(lt_device *, lt_mem values, int64_t count, lt_mem sums);
     /* One AdamW update of `count` float32 weights (contracts.md, `optimizer.*`). */

@@ -20,6 +20,7 @@ static lt_parameter *append(lt_registry *registry, int64_t layer, const char *na
     parameter->shape[1] = columns > 0 ? columns : 1;
     parameter->count = rows * parameter->shape[1];
     parameter->offset = registry->elements;
+    parameter->parts = 1;
     registry->elements += parameter->count;
     return parameter;
 }
@@ -30,55 +31,67 @@ static void append_norm(lt_registry *registry, int64_t layer, const char *name, 
 }
 
 static void append_matrix(lt_registry *registry, int64_t layer, const char *name, int64_t rows,
-                          int64_t columns, lt_split split, double std) {
+                          int64_t columns, lt_split split, int parts, double std) {
     lt_parameter *parameter = append(registry, layer, name, rows, columns);
     parameter->split = split;
+    parameter->parts = parts;
     parameter->init = LT_INIT_NORMAL;
     parameter->init_value = std;
     parameter->decays = true;
 }
 
-static void append_lazy(lt_registry *registry, int64_t layer, const lt_model_shape *shape) {
+static void append_lazy(lt_registry *registry, int64_t layer, const lt_model_shape *shape, int parts) {
     lt_parameter *bias =
         append(registry, layer, "attn.learnable_bias_diagonals", shape->heads, shape->bias_length);
     bias->split = LT_SPLIT_ROWS;
+    bias->parts = parts;
     bias->init = LT_INIT_NORMAL;
     bias->init_value = shape->bias_init_std;
     bias->lazy = true;
     lt_parameter *tau = append(registry, layer, "attn.tau", shape->heads, 0);
     tau->split = LT_SPLIT_ROWS;
+    tau->parts = parts;
     tau->init = LT_INIT_VALUE;
     tau->init_value = shape->tau_init;
     tau->lazy = true;
 }
 
-lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry) {
+lt_status lt_registry_create_cut(const lt_model_shape *whole, int ranks, lt_registry *registry) {
     enum { PER_LAYER = 11, OUTSIDE = 3 };
-    int64_t hidden = shape->hidden, ffn = shape->intermediate,
-            key_width = shape->key_heads * lt_head_size(shape);
-    double std = shape->init_std;
+    const lt_model_shape shape = lt_shape_cut(whole, ranks);
+    const int64_t hidden = shape.hidden, ffn = shape.intermediate;
+    const int64_t width = shape.heads * shape.head_size, key_width = shape.key_heads * shape.head_size;
+    const int key_parts = whole->key_heads < ranks ? (int)whole->key_heads : ranks;
+    const double std = shape.init_std;
     *registry = (lt_registry){0};
-    registry->parameters = malloc(sizeof(lt_parameter) * (size_t)(shape->layers * PER_LAYER + OUTSIDE));
+    registry->parameters = malloc(sizeof(lt_parameter) * (size_t)(shape.layers * PER_LAYER + OUTSIDE));
     if (registry->parameters == NULL) return lt_fail(LT_IO, "no memory for the list of parameters");
 
-    append_matrix(registry, -1, "model.embeddings.weight", shape->vocabulary, hidden, LT_SPLIT_ROWS, std);
+    append_matrix(registry, -1, "model.embeddings.weight", shape.vocabulary, hidden, LT_SPLIT_ROWS, ranks,
+                  std);
     registry->parameters[0].decays = false;
-    for (int64_t layer = 0; layer < shape->layers; layer++) {
+    for (int64_t layer = 0; layer < shape.layers; layer++) {
         append_norm(registry, layer, "attn_norm.weight", hidden);
-        append_matrix(registry, layer, "attn.q_proj.weight", hidden, hidden, LT_SPLIT_ROWS, std);
-        append_matrix(registry, layer, "attn.k_proj.weight", key_width, hidden, LT_SPLIT_ROWS, std);
-        append_matrix(registry, layer, "attn.v_proj.weight", key_width, hidden, LT_SPLIT_ROWS, std);
-        append_matrix(registry, layer, "attn.o_proj.weight", hidden, hidden, LT_SPLIT_COLUMNS, std);
-        if (shape->attention == LT_ATTENTION_LAZY) append_lazy(registry, layer, shape);
+        append_matrix(registry, layer, "attn.q_proj.weight", width, hidden, LT_SPLIT_ROWS, ranks, std);
+        append_matrix(registry, layer, "attn.k_proj.weight", key_width, hidden, LT_SPLIT_ROWS, key_parts,
+                      std);
+        append_matrix(registry, layer, "attn.v_proj.weight", key_width, hidden, LT_SPLIT_ROWS, key_parts,
+                      std);
+        append_matrix(registry, layer, "attn.o_proj.weight", hidden, width, LT_SPLIT_COLUMNS, ranks, std);
+        if (shape.attention == LT_ATTENTION_LAZY) append_lazy(registry, layer, &shape, ranks);
         append_norm(registry, layer, "mlp_norm.weight", hidden);
-        append_matrix(registry, layer, "mlp.gate_proj.weight", ffn, hidden, LT_SPLIT_ROWS, std);
-        append_matrix(registry, layer, "mlp.up_proj.weight", ffn, hidden, LT_SPLIT_ROWS, std);
-        append_matrix(registry, layer, "mlp.down_proj.weight", hidden, ffn, LT_SPLIT_COLUMNS, std);
+        append_matrix(registry, layer, "mlp.gate_proj.weight", ffn, hidden, LT_SPLIT_ROWS, ranks, std);
+        append_matrix(registry, layer, "mlp.up_proj.weight", ffn, hidden, LT_SPLIT_ROWS, ranks, std);
+        append_matrix(registry, layer, "mlp.down_proj.weight", hidden, ffn, LT_SPLIT_COLUMNS, ranks, std);
     }
     append_norm(registry, -1, "model.norm.weight", hidden);
-    if (!shape->tied)
-        append_matrix(registry, -1, "lm_head.weight", shape->vocabulary, hidden, LT_SPLIT_ROWS, std);
+    if (!shape.tied)
+        append_matrix(registry, -1, "lm_head.weight", shape.vocabulary, hidden, LT_SPLIT_ROWS, ranks, std);
     return LT_OK;
+}
+
+lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry) {
+    return lt_registry_create_cut(shape, 1, registry);
 }
 
 void lt_registry_destroy(lt_registry *registry) {
@@ -121,17 +134,19 @@ static double uniform(uint64_t key, uint64_t counter) {
 }
 
 /* Elements 2p and 2p + 1 are the two values of the Box-Muller transform of counters 2p and 2p + 1. */
-void lt_parameter_initialise(const lt_parameter *parameter, uint64_t seed, float *values) {
+void lt_parameter_initialise(const lt_parameter *parameter, uint64_t seed, int64_t first, int64_t count,
+                             float *values) {
     if (parameter->init != LT_INIT_NORMAL) {
         float value = parameter->init == LT_INIT_ONE ? 1.0f : (float)parameter->init_value;
-        for (int64_t i = 0; i < parameter->count; i++) values[i] = value;
+        for (int64_t i = 0; i < count; i++) values[i] = value;
         return;
     }
-    uint64_t key = name_key(parameter->name, seed);
-    for (int64_t i = 0; i < parameter->count; i += 2) {
+    const uint64_t key = name_key(parameter->name, seed);
+    const int64_t end = first + count;
+    for (int64_t i = first / 2 * 2; i < end; i += 2) {
         double radius = parameter->init_value * sqrt(-2.0 * log(uniform(key, (uint64_t)i)));
         double angle = 6.283185307179586 * uniform(key, (uint64_t)i + 1);
-        values[i] = (float)(radius * cos(angle));
-        if (i + 1 < parameter->count) values[i + 1] = (float)(radius * sin(angle));
+        if (i >= first) values[i - first] = (float)(radius * cos(angle));
+        if (i + 1 < end) values[i + 1 - first] = (float)(radius * sin(angle));
     }
 }

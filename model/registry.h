@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How tensor parallelism cuts a parameter. */
+/* How tensor parallelism cuts a parameter (model/split.h has the arithmetic). */
 typedef enum lt_split {
     LT_SPLIT_NONE,    /* replicated */
     LT_SPLIT_ROWS,    /* over the first dimension: vocabulary, heads, ffn */
@@ -33,6 +33,7 @@ typedef struct lt_parameter {
     int64_t shape[2];
     int64_t offset, count; /* in the flat array, in elements */
     lt_split split;
+    int parts; /* different ones among the ranks of a cut registry, neighbours holding the same; else 1 */
     lt_init init;
     double init_value; /* std of LT_INIT_NORMAL, the constant of LT_INIT_VALUE */
     bool decays;       /* weight decay applies: matrices only */
@@ -45,8 +46,17 @@ typedef struct lt_registry {
     lt_parameter *parameters;
 } lt_registry;
 
+/* Elements [first, end). */
+typedef struct lt_span {
+    int64_t first, end;
+} lt_span;
+
 /* Lists the parameters of `shape`. LT_IO without memory. Local. */
 lt_status lt_registry_create(const lt_model_shape *shape, lt_registry *registry);
+
+/* Lists what one of `ranks` tensor-parallel ranks holds of them: names, order and layout are the same on all,
+ * and names and order those of the whole. Errors as above. Local. */
+lt_status lt_registry_create_cut(const lt_model_shape *whole, int ranks, lt_registry *registry);
 void lt_registry_destroy(lt_registry *registry);
 
 /* The flat array in `shares` contiguous shares, as even as the cuts allow: where share `share` begins; for
@@ -58,8 +68,9 @@ int64_t lt_registry_cut(const lt_registry *registry, int share, int shares);
 /* The parameter called `name`, or NULL. */
 const lt_parameter *lt_registry_find(const lt_registry *registry, const char *name);
 
-/* Draws the initial values of `parameter` into `values` [count] with a counter generator keyed by (seed,
- * name, element): the same whatever the layout. */
-void lt_parameter_initialise(const lt_parameter *parameter, uint64_t seed, float *values);
+/* Draws the initial values of elements [first, first + count) of `parameter`, a whole one, into `values` with
+ * a counter generator keyed by (seed, name, element): the same whatever the layout. */
+void lt_parameter_initialise(const lt_parameter *parameter, uint64_t seed, int64_t first, int64_t count,
+                             float *values);
 
 #endif

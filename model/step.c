@@ -3,7 +3,7 @@
 #include <math.h>
 
 int64_t lt_step_workspace(const lt_model *model, int64_t rows) {
-    const int64_t squares = lt_model_square_sums(model);
+    const int64_t squares = lt_model_square_sums(model) + lt_model_whole_squares_count(model);
     return rows > squares ? rows : squares;
 }
 
@@ -12,36 +12,67 @@ int64_t lt_step_workspace(const lt_model *model, int64_t rows) {
  * buffers. */
 typedef struct lane_stack {
     lt_model *model;
+    const lt_exchange *exchange;
     int height;
+    bool asked, dropped; /* what should_drop() finally said */
 } lane_stack;
 
 static void merge_lanes(lane_stack *stack, int64_t lanes_done) {
     for (; lanes_done % 2 == 0; lanes_done /= 2) {
-        lt_model_add_gradients(stack->model, stack->height - 2, stack->height - 1);
+        lt_model_add_gradients(stack->model, stack->height - 2, stack->height - 1, 0,
+                               lt_model_registry(stack->model)->elements);
         stack->height--;
     }
+}
+
+static lt_status ask_finally(lane_stack *stack) {
+    const lt_exchange *exchange = stack->exchange;
+    stack->asked = true;
+    return exchange->should_drop == NULL ? LT_OK
+                                         : exchange->should_drop(exchange->context, true, &stack->dropped);
+}
+
+/* The last lane merges the whole stack, run by run as its gradients become final, and sends each run out. */
+static lt_status send_gradients(void *context, int64_t first, int64_t count) {
+    lane_stack *stack = context;
+    const lt_exchange *exchange = stack->exchange;
+    if (!stack->asked) LT_CHECK(ask_finally(stack));
+    if (stack->dropped) return LT_OK;
+    for (int top = stack->height - 1; top > 0; top--)
+        lt_model_add_gradients(stack->model, top - 1, top, first, count);
+    if (exchange->reduce_begin == NULL) return LT_OK;
+    return exchange->reduce_begin(exchange->context, lt_model_gradients(stack->model), first, count);
+}
+
+/* Forward and backward of one micro-batch; `index` counts those of this rank. */
+static lt_status run_batch(lane_stack *stack, const lt_step_options *options, int64_t index) {
+    const lt_exchange *exchange = stack->exchange;
+    const lt_gradient_watch watch = {.context = stack, .ready = send_gradients};
+    const bool last = index == options->lanes * options->batches_per_lane - 1;
+    lt_tokens tokens;
+    LT_CHECK(exchange->next_batch(exchange->context, last, &tokens));
+    if (tokens.rows > 0)
+        return lt_model_forward_backward(stack->model, &tokens, 1.0 / (double)options->targets,
+                                         stack->height - 1, index % options->batches_per_lane == 0,
+                                         index * options->micro_batch, last ? &watch : NULL);
+    return last ? ask_finally(stack) : LT_OK;
 }
 
 /* Forward and backward of every micro-batch of this rank; the sum of its lanes ends in buffer 0. */
 static lt_status accumulate(lt_model *model, const lt_step_options *options, const lt_exchange *exchange,
                             bool *dropped) {
-    lane_stack stack = {.model = model};
-    int64_t slot = 0;
-    for (int64_t lane = 0; lane < options->lanes; lane++) {
-        const int buffer = stack.height++;
-        for (int64_t batch = 0; batch < options->batches_per_lane; batch++, slot += options->micro_batch) {
-            if (exchange->should_drop != NULL)
-                LT_CHECK(exchange->should_drop(exchange->context, false, dropped));
-            if (*dropped) return LT_OK;
-            lt_tokens tokens;
-            LT_CHECK(exchange->next_batch(exchange->context, &tokens));
-            if (tokens.rows > 0)
-                lt_model_forward_backward(model, &tokens, 1.0 / (double)options->targets, buffer, batch == 0,
-                                          slot);
+    lane_stack stack = {.model = model, .exchange = exchange};
+    const int64_t batches = options->lanes * options->batches_per_lane;
+    for (int64_t index = 0; index < batches && !stack.dropped; index++) {
+        if (index % options->batches_per_lane == 0) {
+            if (index > 0) merge_lanes(&stack, index / options->batches_per_lane);
+            stack.height++;
         }
-        merge_lanes(&stack, lane + 1);
+        if (exchange->should_drop != NULL)
+            LT_CHECK(exchange->should_drop(exchange->context, false, &stack.dropped));
+        if (!stack.dropped) LT_CHECK(run_batch(&stack, options, index));
     }
-    if (exchange->should_drop != NULL) LT_CHECK(exchange->should_drop(exchange->context, true, dropped));
+    *dropped = stack.dropped;
     return LT_OK;
 }
 
@@ -69,18 +100,17 @@ static lt_status sum_losses(lt_model *model, const lt_step_options *options, dou
 static lt_status measure_gradients(lt_model *model, const lt_step_options *options,
                                    const lt_exchange *exchange, lt_step_result *result) {
     const lt_registry *registry = lt_model_registry(model);
-    double *squares = options->workspace;
-    LT_CHECK(lt_model_gradient_squares(model, squares));
+    double *sums = options->workspace, *squares = sums + lt_model_square_sums(model);
+    LT_CHECK(lt_model_gradient_squares(model, sums));
     if (exchange->gather_parameters != NULL && exchange->reduce_doubles != NULL)
-        LT_CHECK(exchange->reduce_doubles(exchange->context, squares, lt_model_square_sums(model)));
+        LT_CHECK(exchange->reduce_doubles(exchange->context, sums, lt_model_square_sums(model)));
+    LT_CHECK(lt_model_whole_squares(model, sums, squares));
     double sum = 0;
     for (int i = 0; i < registry->count; i++) {
         const lt_parameter *parameter = &registry->parameters[i];
-        double square = 0;
-        for (int64_t pieces = lt_flat_pieces(parameter->count); pieces > 0; pieces--) square += *squares++;
         if (parameter->lazy && options->update.freeze_lazy) continue;
-        if (!isfinite(square) && result->first_nonfinite == NULL) result->first_nonfinite = parameter;
-        sum += square;
+        if (!isfinite(squares[i]) && result->first_nonfinite == NULL) result->first_nonfinite = parameter;
+        sum += squares[i];
     }
     result->gradient_norm = sqrt(sum);
     return LT_OK;
@@ -96,9 +126,8 @@ lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_
     LT_CHECK(sum_losses(model, options, &result->own_loss_sum));
     double loss_sum = result->own_loss_sum;
     if (exchange->reduce_doubles != NULL) LT_CHECK(exchange->reduce_doubles(exchange->context, &loss_sum, 1));
-    if (exchange->reduce_gradients != NULL)
-        LT_CHECK(exchange->reduce_gradients(exchange->context, lt_model_gradients(model),
-                                            lt_model_registry(model)->elements));
+    if (exchange->reduce_end != NULL) LT_CHECK(exchange->reduce_end(exchange->context));
+    LT_CHECK(lt_model_sum_copies(model));
     result->loss = loss_sum / (double)options->targets;
     LT_CHECK(measure_gradients(model, options, exchange, result));
 

@@ -10,16 +10,22 @@
 
 typedef struct lt_exchange {
     void *context;
-    /* The next micro-batch of this rank, in order. rows = 0: this rank has none (it failed) and only keeps up
-     * with the others until all agree to drop the step. */
-    lt_status (*next_batch)(void *context, lt_tokens *tokens);
-    /* Whether the ranks agreed to drop the step: asked before every micro-batch and, with `last`, before the
-     * exchange, where the answer must be final. NULL: never. */
+    /* The next micro-batch of this rank, in order; with `last` the last one of the step. rows = 0: this rank
+     * has none (it failed; so have all of its tensor group) and only keeps up with the others until all agree
+     * to drop the step. */
+    lt_status (*next_batch)(void *context, bool last, lt_tokens *tokens);
+    /* Whether the ranks agreed to drop the step: asked before every micro-batch and, with `last`, once more
+     * when the first gradients of the last one are there (at once where it has no rows), where the answer
+     * must be final: gradients go out only after it. NULL: never. */
     lt_status (*should_drop)(void *context, bool last, bool *drop);
-    /* Replaces the flat gradients, at least the model's share of them, by their sum over data ranks, along
-     * the lane tree. NULL: one rank. */
-    lt_status (*reduce_gradients)(void *context, lt_mem gradients, int64_t count);
-    /* The same for a few doubles. NULL: one rank. */
+    /* Begins to replace elements [first, first + count) of the flat gradients, at least those in the model's
+     * share, by their sum over data ranks along the lane tree, and returns at once. Called while the last
+     * micro-batch's backward pass goes on, for adjacent runs that descend and cover the array, the same on
+     * all ranks. NULL: one data rank. */
+    lt_status (*reduce_begin)(void *context, lt_mem gradients, int64_t first, int64_t count);
+    /* Waits until all that was begun is done. NULL where reduce_begin is. */
+    lt_status (*reduce_end)(void *context);
+    /* Replaces a few doubles by their sums over data ranks, along the same tree. NULL: one data rank. */
     lt_status (*reduce_doubles)(void *context, double *values, int64_t count);
     /* Replaces the flat parameters outside the model's share by those that the ranks updated which have them.
      * NULL: the model has all. */
@@ -55,7 +61,7 @@ typedef struct lt_step_result {
 int64_t lt_step_workspace(const lt_model *model, int64_t rows);
 
 /* Runs step `options->update.step`. The lanes of this rank are neighbours in the lane tree; gradient buffers:
- * 1 + log2(lanes). */
+ * 1 + log2(lanes). Collective on the model's group, where it has one. */
 lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_exchange *exchange,
                       lt_step_result *result);
 

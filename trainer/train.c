@@ -23,6 +23,7 @@ typedef struct training {
     lt_batch batch;
     double started; /* of the process's training, for train.max_minutes */
     bool agreement_begun;
+    int64_t batches;      /* micro-batches of the step that this rank has asked for */
     lt_request own;       /* the gravest request of this rank */
     lt_status own_status; /* the error behind it */
     char own_message[LT_ERROR_MESSAGE_BYTES];
@@ -93,8 +94,7 @@ static lt_request own_request(training *t) {
     return t->own;
 }
 
-static lt_status next_batch(void *context, lt_tokens *tokens) {
-    training *t = context;
+static lt_status take_batch(training *t, lt_tokens *tokens) {
     *tokens = (lt_tokens){0};
     if (t->own_status != LT_OK) return LT_OK;
     lt_watchdog_tick("reading data", t->options.update.step);
@@ -118,32 +118,41 @@ static lt_status next_batch(void *context, lt_tokens *tokens) {
     return LT_OK;
 }
 
+/* The final agreement is under way while the last micro-batch is computed. */
+static lt_status next_batch(void *context, bool last, lt_tokens *tokens) {
+    training *t = context;
+    t->batches++;
+    LT_CHECK(take_batch(t, tokens));
+    if (!last) return LT_OK;
+    t->agreement_begun = true;
+    return lt_grid_agree_begin(&t->run->grid, (int)own_request(t));
+}
+
 static void take_verdict(training *t, const lt_verdict *verdict) {
     if (verdict->code <= (int)t->agreed || verdict->code == LT_REQUEST_PATIENCE) return;
     t->agreed = (lt_request)verdict->code;
     t->agreed_rank = verdict->rank;
 }
 
-/* Before a micro-batch the answer may be one micro-batch old, so that no rank waits for another; before the
- * exchange it is final. */
+/* Before a micro-batch the answer is one micro-batch old, so that no rank waits for another; the final one is
+ * of what the ranks knew when they had their last micro-batch in hand. */
 static lt_status should_drop(void *context, bool last, bool *drop) {
     training *t = context;
     lt_grid *grid = &t->run->grid;
-    lt_verdict verdict;
     if (t->agreement_begun) {
+        lt_verdict verdict;
         t->agreement_begun = false;
-        lt_watchdog_tick("agreement before a micro-batch", t->options.update.step);
-        LT_CHECK(lt_grid_agree_end(grid, &verdict));
-        take_verdict(t, &verdict);
-    }
-    if (last) {
-        lt_watchdog_tick("agreement before the exchange", t->options.update.step);
+        lt_watchdog_tick(last ? "agreement before the exchange" : "agreement before a micro-batch",
+                         t->options.update.step);
         const double begin = lt_now_s();
-        LT_CHECK(lt_grid_agree(grid, (int)own_request(t), &verdict));
-        t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
+        LT_CHECK(lt_grid_agree_end(grid, &verdict));
+        if (last) t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
         take_verdict(t, &verdict);
         t->all_idle = verdict.code == LT_REQUEST_NONE;
-    } else if (t->agreed < LT_REQUEST_STOP) {
+        lt_watchdog_tick("forward and backward", t->options.update.step);
+    }
+    const bool next_is_last = t->batches == t->options.lanes * t->options.batches_per_lane - 1;
+    if (!last && !next_is_last && t->agreed < LT_REQUEST_STOP) {
         LT_CHECK(lt_grid_agree_begin(grid, (int)own_request(t)));
         t->agreement_begun = true;
     }
@@ -161,18 +170,19 @@ static void add_on_device(void *context, float *to, const float *from, int64_t c
                      count);
 }
 
-static lt_status reduce_gradients(void *context, lt_mem gradients, int64_t count) {
+static lt_status reduce_end(void *context) {
     training *t = context;
     const lt_reduce_device device = {.context = t->run->device, .add = add_on_device};
     lt_watchdog_tick("gradient reduction", t->options.update.step);
     const double begin = lt_now_s();
     LT_CHECK(t->run->device->ops->synchronise(t->run->device));
-    float *values = (float *)(void *)gradients.address;
+    float *values = (float *)(void *)lt_model_gradients(t->run->model).address;
     if (t->run->zero != NULL)
         LT_CHECK(
             lt_reduce_scatter(&t->run->grid, &device, values, lt_zero_cuts(t->run), t->run->reduce_scratch));
     else
-        LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, values, count, t->run->reduce_scratch));
+        LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, values,
+                                     lt_model_registry(t->run->model)->elements, t->run->reduce_scratch));
     t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
     return LT_OK;
 }
@@ -394,6 +404,7 @@ static lt_status train_step(training *t, bool *leaving) {
     lt_step_result result;
     describe_step(t, run->step + 1);
     memset(t->documents, 0, sizeof t->documents);
+    t->batches = 0;
     LT_CHECK(lt_step_run(run->model, &t->options, &t->exchange, &result));
     if (result.outcome == LT_STEP_DROPPED) {
         *leaving = true;
@@ -456,7 +467,7 @@ lt_status lt_train(lt_run *run) {
     t.exchange = (lt_exchange){.context = &t,
                                .next_batch = next_batch,
                                .should_drop = should_drop,
-                               .reduce_gradients = reduce_gradients,
+                               .reduce_end = reduce_end,
                                .reduce_doubles = reduce_doubles,
                                .gather_parameters = run->zero != NULL ? gather_parameters : NULL};
     bool leaving = false;

@@ -48,10 +48,10 @@ void lt_cpu_attention_statistics(lt_device *device, const lt_attention *shape, l
 
 /* model/cpu/rows.c */
 size_t lt_cpu_rows_scratch_bytes(int64_t rows, int64_t hidden);
-void lt_cpu_embedding_forward(lt_device *device, lt_mem tokens, lt_mem weight, int64_t rows, int64_t hidden,
-                              lt_mem out);
-void lt_cpu_embedding_backward(lt_device *device, lt_mem tokens, lt_mem d_out, int64_t rows, int64_t hidden,
-                               lt_mem d_weight);
+void lt_cpu_embedding_forward(lt_device *device, lt_mem tokens, const lt_vocabulary *vocabulary,
+                              lt_mem weight, int64_t rows, int64_t hidden, lt_mem out);
+void lt_cpu_embedding_backward(lt_device *device, lt_mem tokens, const lt_vocabulary *vocabulary,
+                               lt_mem d_out, int64_t rows, int64_t hidden, lt_mem d_weight);
 void lt_cpu_rmsnorm_forward(lt_device *device, lt_mem x, lt_mem weight, double epsilon, int64_t rows,
                             int64_t hidden, lt_mem y, lt_mem inverse_rms);
 void lt_cpu_rmsnorm_backward(lt_device *device, lt_mem x, lt_mem weight, lt_mem inverse_rms, lt_mem d_y,
@@ -63,6 +63,8 @@ void lt_cpu_swiglu_backward(lt_device *device, lt_mem gate_up, lt_mem d_out, int
                             lt_mem d_gate_up, lt_mem out);
 void lt_cpu_cross_entropy(lt_device *device, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
                           double scale, bool gradient, lt_mem losses);
+void lt_cpu_cross_entropy_part(lt_device *device, const lt_cut_loss *loss);
+void lt_cpu_cross_entropy_join(lt_device *device, const lt_cut_loss *loss);
 
 /* model/cpu/flat.c */
 void lt_cpu_copy(lt_device *device, lt_mem to, lt_mem from, int64_t count);

@@ -13,6 +13,8 @@ typedef struct row_job {
     const float *x, *weight, *d_y;
     float *y, *z, *inverse_rms, *d_weight;
     const int32_t *tokens;
+    lt_vocabulary vocabulary;
+    float *embedding;
     float epsilon, scale;
     double *losses;
     int64_t stride, length, first, heads;
@@ -39,21 +41,33 @@ static void run_rows(lt_device *device, row_job *job, lt_task task) {
                  row##_end = smaller((job)->rows, row + (job)->rows_per_task); \
          row < row##_end; row++)
 
+/* The row of the embedding that a token of the vocabulary has; NULL for any other token. */
+static float *row_of_token(float *embedding, const row_job *job, int64_t row) {
+    const int64_t token = job->tokens[row] - job->vocabulary.first;
+    return token >= 0 && token < job->vocabulary.count ? embedding + token * job->width : NULL;
+}
+
 static void embed(void *context, int64_t index, int worker) {
     (void)worker;
     const row_job *job = context;
-    FOR_ROWS_OF_TASK(job, index, row)
-    memcpy(job->y + row * job->width, job->weight + job->tokens[row] * job->width,
-           sizeof(float) * (size_t)job->width);
+    FOR_ROWS_OF_TASK(job, index, row) {
+        const float *from = row_of_token(job->embedding, job, row);
+        float *to = job->y + row * job->width;
+        if (from != NULL)
+            memcpy(to, from, sizeof(float) * (size_t)job->width);
+        else
+            memset(to, 0, sizeof(float) * (size_t)job->width);
+    }
 }
 
-void lt_cpu_embedding_forward(lt_device *device, lt_mem tokens, lt_mem weight, int64_t rows, int64_t hidden,
-                              lt_mem out) {
+void lt_cpu_embedding_forward(lt_device *device, lt_mem tokens, const lt_vocabulary *vocabulary,
+                              lt_mem weight, int64_t rows, int64_t hidden, lt_mem out) {
     run_rows(device,
              &(row_job){.rows = rows,
                         .width = hidden,
                         .tokens = integers_of(tokens),
-                        .weight = floats_of(weight),
+                        .vocabulary = *vocabulary,
+                        .embedding = floats_of(weight),
                         .y = floats_of(out)},
              embed);
 }
@@ -63,19 +77,21 @@ static void embed_backward(void *context, int64_t index, int worker) {
     (void)worker;
     const row_job *job = context;
     const int64_t begin = index * COLUMNS, count = smaller(COLUMNS, job->width - begin);
-    for (int64_t row = 0; row < job->rows; row++)
-        job->device->kernels->add(job->y + job->tokens[row] * job->width + begin,
-                                  job->d_y + row * job->width + begin, count);
+    for (int64_t row = 0; row < job->rows; row++) {
+        float *to = row_of_token(job->embedding, job, row);
+        if (to != NULL) job->device->kernels->add(to + begin, job->d_y + row * job->width + begin, count);
+    }
 }
 
-void lt_cpu_embedding_backward(lt_device *device, lt_mem tokens, lt_mem d_out, int64_t rows, int64_t hidden,
-                               lt_mem d_weight) {
+void lt_cpu_embedding_backward(lt_device *device, lt_mem tokens, const lt_vocabulary *vocabulary,
+                               lt_mem d_out, int64_t rows, int64_t hidden, lt_mem d_weight) {
     row_job job = {.device = cpu_of(device),
                    .rows = rows,
                    .width = hidden,
                    .tokens = integers_of(tokens),
+                   .vocabulary = *vocabulary,
                    .d_y = floats_of(d_out),
-                   .y = floats_of(d_weight)};
+                   .embedding = floats_of(d_weight)};
     lt_pool_run(job.device->pool, divide_up(hidden, COLUMNS), embed_backward, &job);
 }
 
@@ -132,8 +148,9 @@ void lt_cpu_rmsnorm_backward(lt_device *device, lt_mem x, lt_mem weight, lt_mem 
         job.device->kernels->add(floats_of(d_weight), job.z + part * hidden, hidden);
 }
 
+/* Fewer rows may make more parts, but never more than there are rows. */
 size_t lt_cpu_rows_scratch_bytes(int64_t rows, int64_t hidden) {
-    return rows == 0 ? 0 : sizeof(float) * (size_t)(divide_up(rows, rows_per_part(rows)) * hidden);
+    return sizeof(float) * (size_t)(smaller(rows, MOST_PARTS) * hidden);
 }
 
 static void rotate(void *context, int64_t index, int worker) {

@@ -115,7 +115,7 @@ static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt
     double *squares = malloc(sizeof(double) * (size_t)lt_model_square_sums(model));
     for (int round = -1; round < ROUNDS; round++) {
         const double begin = now_s();
-        lt_model_forward_backward(model, &micro_batch, 1.0 / (double)count, 0, true, 0);
+        LT_CHECK(lt_model_forward_backward(model, &micro_batch, 1.0 / (double)count, 0, true, 0, NULL));
         LT_CHECK(lt_model_losses(model, batch, sums));
         LT_CHECK(lt_model_gradient_squares(model, squares));
         lt_model_update(model, &(lt_update){.step = round + 2,

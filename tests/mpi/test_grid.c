@@ -40,6 +40,19 @@ static void describes_the_ranks(void) {
     free(first);
 }
 
+static void copies_from_rank_to_rank(void) {
+    enum { COUNT = 1003 };
+    static float values[COUNT + 1];
+    const int from = grid.ranks - 1, to = 0;
+    lt_grid_set_message_limit(100);
+    for (int i = 0; i <= COUNT; i++) values[i] = (float)(1000 * grid.rank + i);
+    CHECK(lt_grid_copy(&grid, from, to, values, COUNT) == LT_OK);
+    const int expected = grid.rank == to ? from : grid.rank;
+    for (int i = 0; i < COUNT; i++) CHECK(values[i] == (float)(1000 * expected + i));
+    CHECK(values[COUNT] == (float)(1000 * grid.rank + COUNT));
+    lt_grid_set_message_limit(INT64_MAX);
+}
+
 static unsigned char pattern(int rank, size_t i) {
     return (unsigned char)((size_t)rank * 37 + i * 11 + i / 251);
 }
@@ -172,6 +185,7 @@ int main(int argc, char **argv) {
     lt_grid_set_message_limit(97); /* the same through cut messages */
     moves_bytes(1003);
     lt_grid_set_message_limit(INT64_MAX);
+    copies_from_rank_to_rank();
     agrees();
     agrees_in_two_halves();
     shares_the_gravest_status();

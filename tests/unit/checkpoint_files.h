@@ -11,8 +11,9 @@
 typedef struct test_model {
     lt_registry registry;
     float *values[3]; /* by kind, registry order */
-    int64_t gets;     /* elements asked for */
-    int fail_after;   /* get() number that fails; -1: none */
+    int64_t gets;     /* elements wanted of get() here */
+    uint64_t asked;   /* of all get()s and their order */
+    int fail_after;   /* number of the get() wanted here that fails; -1: none */
 } test_model;
 
 /* A vocabulary of 300 and width 24 give chunks of less than a page and of more than one. `scale` widens both.
@@ -55,8 +56,11 @@ static inline void test_model_destroy(test_model *m) {
 }
 
 static inline lt_status test_get(void *context, lt_tensor_kind kind, const lt_parameter *p, int64_t first,
-                                 int64_t count, float *values) {
+                                 int64_t count, int writer, float *values) {
     test_model *m = context;
+    m->asked = m->asked * 31 + (uint64_t)kind * 7 + (uint64_t)(p->offset + first) * 5 + (uint64_t)count * 3 +
+               (uint64_t)writer;
+    if (values == NULL) return LT_OK;
     if (m->fail_after >= 0 && m->fail_after-- == 0)
         return lt_fail(LT_IO, "the device failed to give %s", p->name);
     memcpy(values, m->values[kind] + p->offset + first, (size_t)count * sizeof(float));

@@ -145,27 +145,6 @@ static void chunk_shapes(void **state) {
     assert_says(lt_chunks_count(&registry, &chunks, &largest), LT_BAD_INPUT, "wide");
 }
 
-/* Neighbouring shares that cover every chunk once, none over twice its due by more than a chunk. */
-static void shares(void **state) {
-    (void)state;
-    lt_model_shape shape = test_shape(10);
-    lt_registry registry;
-    int64_t chunks, largest;
-    assert_int_equal(lt_registry_create(&shape, &registry), LT_OK);
-    assert_int_equal(lt_chunks_count(&registry, &chunks, &largest), LT_OK);
-    for (int ranks = 1; ranks <= 200; ranks = ranks * 2 + 1) {
-        int64_t at = 0, first, end;
-        for (int rank = 0; rank < ranks; rank++) {
-            lt_chunks_share(&registry, rank, ranks, &first, &end);
-            assert_int_equal(first, at);
-            assert_true(end >= first);
-            at = end;
-        }
-        assert_int_equal(at, chunks);
-    }
-    lt_registry_destroy(&registry);
-}
-
 /* ---- failures while writing
  * ------------------------------------------------------------------------------------- */
 
@@ -286,13 +265,19 @@ static void inspected(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(header_comes_back), cmocka_unit_test(tensors_come_back),
-        cmocka_unit_test(larger_model),      cmocka_unit_test(unneeded_rows),
-        cmocka_unit_test(hdf5_reads_it),     cmocka_unit_test(reproducible),
-        cmocka_unit_test(chunk_shapes),      cmocka_unit_test(shares),
-        cmocka_unit_test(get_fails),         cmocka_unit_test(disk_ends),
-        cmocka_unit_test(folder_missing),    cmocka_unit_test(config_sizes),
-        cmocka_unit_test(inspected),         cmocka_unit_test(one_layout_many_saves),
+        cmocka_unit_test(header_comes_back),
+        cmocka_unit_test(tensors_come_back),
+        cmocka_unit_test(larger_model),
+        cmocka_unit_test(unneeded_rows),
+        cmocka_unit_test(hdf5_reads_it),
+        cmocka_unit_test(reproducible),
+        cmocka_unit_test(chunk_shapes),
+        cmocka_unit_test(get_fails),
+        cmocka_unit_test(disk_ends),
+        cmocka_unit_test(folder_missing),
+        cmocka_unit_test(config_sizes),
+        cmocka_unit_test(inspected),
+        cmocka_unit_test(one_layout_many_saves),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

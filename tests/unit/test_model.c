@@ -74,12 +74,13 @@ static void run_gradients(test_arena *arena, const void *context) {
     arena->device->ops->upload(arena->device, lt_model_gradients(model), unset, problem->registry.elements);
 
     const lt_tokens first = test_model_tokens(problem, 0), second = test_model_tokens(problem, 1);
-    lt_model_forward_backward(model, &first, problem->scale, 0, true, 1);
+    assert_int_equal(lt_model_forward_backward(model, &first, problem->scale, 0, true, 1, NULL), LT_OK);
     check_gradients(problem, test_model_read(arena, model, LT_ARRAY_GRADIENTS), 1.0, 0.0);
-    lt_model_forward_backward(model, &second, problem->scale, 0, false, 0);
+    assert_int_equal(lt_model_forward_backward(model, &second, problem->scale, 0, false, 0, NULL), LT_OK);
     check_gradients(problem, test_model_read(arena, model, LT_ARRAY_GRADIENTS), 1.0, 1.0);
-    lt_model_forward_backward(model, &first, problem->scale, 1, true, 1 + rows);
-    lt_model_add_gradients(model, 0, 1);
+    assert_int_equal(lt_model_forward_backward(model, &first, problem->scale, 1, true, 1 + rows, NULL),
+                     LT_OK);
+    lt_model_add_gradients(model, 0, 1, 0, problem->registry.elements);
     const float *gradients = test_model_read(arena, model, LT_ARRAY_GRADIENTS);
     check_gradients(problem, gradients, 2.0, 1.0);
     check_squares(problem, model, gradients);
@@ -107,7 +108,8 @@ static void run_evaluation(test_arena *arena, const void *context) {
         test_close_doubles("loss sums", sums, problem->loss_sums[0], rows, 1e-6, 0.0);
         test_note(arena, sums, sizeof(double) * (size_t)rows);
         if (training) {
-            lt_model_forward_backward(model, &first, problem->scale, 0, true, 0);
+            assert_int_equal(lt_model_forward_backward(model, &first, problem->scale, 0, true, 0, NULL),
+                             LT_OK);
             assert_int_equal(lt_model_losses(model, rows, trained), LT_OK);
             assert_memory_equal(sums, trained, sizeof(double) * (size_t)rows);
         }
@@ -236,7 +238,7 @@ static void test_update(void **state) {
 static void run_initialise(test_arena *arena, const void *context) {
     const test_model_problem *problem = context;
     const lt_registry *registry = &problem->registry;
-    const lt_model_options options = {problem->c->shape, problem->c->length, 1, true, 1, 1, 0, 0};
+    const lt_model_options options = {problem->c->shape, problem->c->length, 1, true, 1, 1, 0, 0, NULL};
     lt_model *model = NULL;
     assert_int_equal(lt_model_create(&options, arena->device, &model), LT_OK);
     const float *zeros = test_model_read(arena, model, LT_ARRAY_PARAMETERS);
@@ -250,7 +252,7 @@ static void run_initialise(test_arena *arena, const void *context) {
     for (int i = 0; i < registry->count; i++) {
         const lt_parameter *p = &registry->parameters[i];
         float *expected = TEST_NEW(float, p->count);
-        lt_parameter_initialise(p, 77, expected);
+        lt_parameter_initialise(p, 77, 0, p->count, expected);
         assert_memory_equal(weights + p->offset, expected, sizeof(float) * (size_t)p->count);
     }
     for (int64_t i = 0; i < registry->elements; i++) assert_true(m[i] == 0.0f && v[i] == 0.0f);
@@ -278,7 +280,7 @@ static void test_initialise(void **state) {
 static void run_plan(test_arena *arena, const void *context) {
     const test_model_problem *problem = context;
     const size_t one = 4 * (size_t)problem->registry.elements;
-    lt_model_options options = {problem->c->shape, problem->c->length, 2, true, 3, 8, 0, 0};
+    lt_model_options options = {problem->c->shape, problem->c->length, 2, true, 3, 8, 0, 0, NULL};
     lt_memory_plan training = lt_model_plan(&options, arena->device);
     assert_true(training.parameters >= one && training.parameters < one + 4096);
     assert_true(training.optimizer >= 2 * one && training.optimizer < 2 * one + 4096);

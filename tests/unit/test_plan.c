@@ -87,7 +87,8 @@ static void gradient_buffers_are_planned_by_lane(void **state) {
     assert_int_equal(four.activations, one.activations);
 }
 
-static lt_status next_batch(void *context, lt_tokens *tokens) {
+static lt_status next_batch(void *context, bool last, lt_tokens *tokens) {
+    (void)last;
     *tokens = *(const lt_tokens *)context;
     return LT_OK;
 }

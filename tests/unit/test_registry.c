@@ -139,7 +139,7 @@ static float *draw_named(const char *name, int64_t count, double std, uint64_t s
     assert_true(strlen(name) < sizeof p.name);
     strcpy(p.name, name);
     float *values = TEST_NEW(float, count);
-    lt_parameter_initialise(&p, seed, values);
+    lt_parameter_initialise(&p, seed, 0, count, values);
     return values;
 }
 
@@ -154,7 +154,7 @@ static void test_constants(void **state) {
     for (int i = 0; i < 3; i++) {
         const lt_parameter *p = lt_registry_find(&registry, names[i]);
         float *values = TEST_NEW(float, p->count);
-        lt_parameter_initialise(p, 5, values);
+        lt_parameter_initialise(p, 5, 0, p->count, values);
         for (int64_t e = 0; e < p->count; e++) assert_true(values[e] == (i == 2 ? -0.75f : 1.0f));
     }
     lt_registry_destroy(&registry);
@@ -231,12 +231,85 @@ static void test_layout(void **state) {
     const float *expected = draw_named(name, count, 0.02, 9);
     for (int i = 0; i < 2; i++) {
         float *values = TEST_NEW(float, count);
-        lt_parameter_initialise(lt_registry_find(&registries[i], name), 9, values);
+        lt_parameter_initialise(lt_registry_find(&registries[i], name), 9, 0, count, values);
         assert_memory_equal(values, expected, sizeof(float) * (size_t)count);
         lt_registry_destroy(&registries[i]);
     }
     for (int64_t length = 1; length < 20; length++) /* odd lengths, and nothing written past the end */
         assert_memory_equal(draw_named(name, length, 0.02, 9), expected, sizeof(float) * (size_t)length);
+}
+
+/* Any run of elements has the values of the whole, and nothing is written outside it. */
+static void test_ranges(void **state) {
+    (void)state;
+    enum { COUNT = 24 };
+    const char *name = "model.layers.1.mlp.up_proj.weight";
+    const float *all = draw_named(name, COUNT, 0.02, 9);
+    lt_parameter p = {.count = COUNT, .init = LT_INIT_NORMAL, .init_value = 0.02};
+    strcpy(p.name, name);
+    for (int64_t first = 0; first < COUNT; first++)
+        for (int64_t count = 0; first + count <= COUNT; count++) {
+            float values[COUNT + 2], expected[COUNT + 2];
+            for (int i = 0; i < COUNT + 2; i++) values[i] = expected[i] = 99.0f;
+            memcpy(expected + 1, all + first, sizeof(float) * (size_t)count);
+            lt_parameter_initialise(&p, 9, first, count, values + 1);
+            assert_memory_equal(values, expected, sizeof values);
+        }
+}
+
+/* ---- what a tensor-parallel rank holds
+ * ----------------------------------------------------------------------------------------- */
+
+static void check_cut(const lt_registry *cut, const char *name, int64_t rows, int64_t columns, int parts) {
+    const lt_parameter *p = lt_registry_find(cut, name);
+    assert_non_null(p);
+    assert_int_equal(p->shape[0], rows);
+    assert_int_equal(p->shape[1], columns);
+    assert_int_equal(p->count, rows * columns);
+    assert_int_equal(p->parts, parts);
+}
+
+/* 6 heads of 4 on 2 key heads, 40 of the MLP, a vocabulary of 50, hidden 24: among 2 and among 6 ranks (40 is
+ * no multiple of 6, so 42 there). */
+static void test_cut(void **state) {
+    (void)state;
+    lt_registry whole, two, six;
+    lt_model_shape shape = SHAPE;
+    assert_int_equal(lt_registry_create(&shape, &whole), LT_OK);
+    assert_int_equal(lt_registry_create_cut(&shape, 2, &two), LT_OK);
+    shape.intermediate = 42;
+    assert_int_equal(lt_registry_create_cut(&shape, 6, &six), LT_OK);
+    check_cut(&two, "model.embeddings.weight", 25, 24, 2);
+    check_cut(&two, "model.layers.1.attn_norm.weight", 24, 1, 1);
+    check_cut(&two, "model.layers.1.attn.q_proj.weight", 12, 24, 2);
+    check_cut(&two, "model.layers.1.attn.k_proj.weight", 4, 24, 2);
+    check_cut(&two, "model.layers.1.attn.v_proj.weight", 4, 24, 2);
+    check_cut(&two, "model.layers.1.attn.o_proj.weight", 24, 12, 2);
+    check_cut(&two, "model.layers.1.attn.learnable_bias_diagonals", 3, 16, 2);
+    check_cut(&two, "model.layers.1.attn.tau", 3, 1, 2);
+    check_cut(&two, "model.layers.1.mlp_norm.weight", 24, 1, 1);
+    check_cut(&two, "model.layers.1.mlp.gate_proj.weight", 20, 24, 2);
+    check_cut(&two, "model.layers.1.mlp.up_proj.weight", 20, 24, 2);
+    check_cut(&two, "model.layers.1.mlp.down_proj.weight", 24, 20, 2);
+    check_cut(&two, "model.norm.weight", 24, 1, 1);
+    check_cut(&two, "lm_head.weight", 25, 24, 2);
+    check_cut(&six, "model.embeddings.weight", 9, 24, 6);
+    check_cut(&six, "model.layers.0.attn.q_proj.weight", 4, 24, 6);
+    check_cut(&six, "model.layers.0.attn.k_proj.weight", 4, 24, 2); /* three ranks hold each */
+    check_cut(&six, "model.layers.0.attn.o_proj.weight", 24, 4, 6);
+    check_cut(&six, "model.layers.0.mlp.down_proj.weight", 24, 7, 6);
+    int64_t offset = 0;
+    for (int i = 0; i < whole.count; i++) {
+        assert_int_equal(whole.parameters[i].parts, 1);
+        assert_string_equal(whole.parameters[i].name, two.parameters[i].name);
+        assert_int_equal(two.parameters[i].offset, offset);
+        offset += two.parameters[i].count;
+    }
+    assert_int_equal(two.count, whole.count);
+    assert_int_equal(two.elements, offset);
+    lt_registry_destroy(&whole);
+    lt_registry_destroy(&two);
+    lt_registry_destroy(&six);
 }
 
 /* Standard normal values of the generator written again in Python from its description: FNV-1a and SplitMix64
@@ -271,6 +344,8 @@ int main(void) {
         cmocka_unit_test_teardown(test_independence, test_free_all),
         cmocka_unit_test_teardown(test_layout, test_free_all),
         cmocka_unit_test_teardown(test_known_values, test_free_all),
+        cmocka_unit_test_teardown(test_ranges, test_free_all),
+        cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests_name("registry", tests, NULL, NULL);
 }

@@ -17,9 +17,13 @@ static lt_model *model;
 static int32_t tokens[SEQUENCES][T + 1];
 static double workspace[256];
 
-/* Hands out the micro-batches of one rank; can ask to drop the step at a boundary, or break the data. */
+/* Hands out the micro-batches of one rank, can ask to drop the step at a boundary, keeps what goes out. */
 typedef struct fake_ranks {
     int64_t next, boundary, drop_at;
+    bool agreed;       /* the final answer is known */
+    int64_t sent_from; /* gradients from here on went out */
+    bool ended;
+    float *sent; /* them, as they were then; NULL: none are looked at */
     int32_t inputs[ROWS * T], targets[ROWS * T];
 } fake_ranks;
 
@@ -32,8 +36,9 @@ static lt_tokens micro_batch(fake_ranks *ranks, int64_t index) {
     return (lt_tokens){.rows = ROWS, .inputs = ranks->inputs, .targets = ranks->targets};
 }
 
-static lt_status next_batch(void *context, lt_tokens *batch) {
+static lt_status next_batch(void *context, bool last, lt_tokens *batch) {
     fake_ranks *ranks = context;
+    assert_int_equal(last, ranks->next == LANES * BATCHES - 1);
     *batch = micro_batch(ranks, ranks->next++);
     return LT_OK;
 }
@@ -42,6 +47,26 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
     fake_ranks *ranks = context;
     *drop = ranks->boundary++ == ranks->drop_at;
     assert_int_equal(last, ranks->boundary == LANES * BATCHES + 1);
+    ranks->agreed = last && !*drop;
+    return LT_OK;
+}
+
+/* The device is a CPU, whose memory is the host's. */
+static lt_status reduce_begin(void *context, lt_mem gradients, int64_t first, int64_t count) {
+    fake_ranks *ranks = context;
+    assert_true(ranks->agreed && !ranks->ended && count > 0);
+    assert_int_equal(first + count, ranks->sent_from);
+    assert_ptr_equal(gradients.address, lt_model_gradients(model).address);
+    memcpy(ranks->sent + first, (const float *)(const void *)gradients.address + first,
+           sizeof(float) * (size_t)count);
+    ranks->sent_from = first;
+    return LT_OK;
+}
+
+static lt_status reduce_end(void *context) {
+    fake_ranks *ranks = context;
+    assert_int_equal(ranks->sent_from, 0);
+    ranks->ended = true;
     return LT_OK;
 }
 
@@ -124,8 +149,9 @@ static void lanes_are_summed_along_the_tree(void **state) {
         for (int64_t batch = 0; batch < BATCHES; batch++) {
             fake_ranks ranks = {0};
             const lt_tokens batch_tokens = micro_batch(&ranks, i * BATCHES + batch);
-            lt_model_forward_backward(model, &batch_tokens, 1.0 / (SEQUENCES * T), 0, batch == 0,
-                                      batch * ROWS);
+            assert_int_equal(lt_model_forward_backward(model, &batch_tokens, 1.0 / (SEQUENCES * T), 0,
+                                                       batch == 0, batch * ROWS, NULL),
+                             LT_OK);
         }
         lane[i] = read_array(LT_ARRAY_GRADIENTS);
         assert_int_equal(lt_model_losses(model, BATCHES * ROWS, sums), LT_OK);
@@ -150,6 +176,34 @@ static void lanes_are_summed_along_the_tree(void **state) {
     assert_true(fabs(result.gradient_norm - sqrt(squares)) < 1e-9 * sqrt(squares));
     for (int64_t i = 0; i < LANES; i++) free(lane[i]);
     free(gradients);
+}
+
+/* Every run that goes out is adjacent to the one before, and has its final values by then: in the last
+ * micro-batch, once the ranks agreed. */
+static void gradients_go_out_when_they_are_final(void **state) {
+    (void)state;
+    const int64_t elements = lt_model_registry(model)->elements;
+    fake_ranks ranks = {.drop_at = -1, .sent_from = elements};
+    ranks.sent = malloc(sizeof(float) * (size_t)elements);
+    assert_non_null(ranks.sent);
+    const lt_exchange exchange = {.context = &ranks,
+                                  .next_batch = next_batch,
+                                  .should_drop = should_drop,
+                                  .reduce_begin = reduce_begin,
+                                  .reduce_end = reduce_end};
+    const lt_step_options options = standard();
+    lt_step_result result;
+    assert_int_equal(lt_step_run(model, &options, &exchange, &result), LT_OK);
+    assert_true(ranks.ended);
+    float *gradients = read_array(LT_ARRAY_GRADIENTS);
+    assert_memory_equal(ranks.sent, gradients, sizeof(float) * (size_t)elements);
+    free(gradients);
+
+    ranks = (fake_ranks){.drop_at = LANES * BATCHES, .sent_from = elements, .sent = ranks.sent};
+    assert_int_equal(lt_step_run(model, &options, &exchange, &result), LT_OK);
+    assert_int_equal(result.outcome, LT_STEP_DROPPED);
+    assert_true(ranks.sent_from == elements && !ranks.ended);
+    free(ranks.sent);
 }
 
 /* Dropped at any boundary, weights and moments keep every bit. */
@@ -242,6 +296,7 @@ static void nonfinite_step_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_are_summed_along_the_tree),
+        cmocka_unit_test(gradients_go_out_when_they_are_final),
         cmocka_unit_test(dropped_step_touches_no_weight),
         cmocka_unit_test(gradients_are_clipped_by_the_norm),
         cmocka_unit_test(frozen_parameters_stay_and_do_not_count),

@@ -60,6 +60,9 @@ typedef struct lt_kernels {
     void (*swiglu_backward)(const float *gate, const float *up, const float *d_out, int64_t ffn,
                             float *d_gate, float *d_up, float *out);
     double (*cross_entropy)(float *logits, int64_t vocabulary, int32_t target, float scale, bool gradient);
+    /* The sum of exp(logit - *largest); with `keep` the logits become these. */
+    double (*exponentials)(float *logits, int64_t count, bool keep, float *largest);
+    void (*multiply)(float *values, float factor, int64_t count);
     void (*add)(float *to, const float *from, int64_t count);
     double (*sum_squares)(const float *values, int64_t count);
     void (*adamw)(float *weights, const float *gradients, float *m, float *v, int64_t count,

@@ -19,6 +19,8 @@ void LT_KERNEL(lt_swiglu_forward)(const float *, const float *, int64_t, float *
 void LT_KERNEL(lt_swiglu_backward)(const float *, const float *, const float *, int64_t, float *, float *,
                                    float *);
 double LT_KERNEL(lt_cross_entropy)(float *, int64_t, int32_t, float, bool);
+double LT_KERNEL(lt_exponentials)(float *, int64_t, bool, float *);
+void LT_KERNEL(lt_multiply)(float *, float, int64_t);
 void LT_KERNEL(lt_add)(float *, const float *, int64_t);
 double LT_KERNEL(lt_sum_squares)(const float *, int64_t);
 void LT_KERNEL(lt_adamw)(float *, const float *, float *, float *, int64_t, const lt_adamw *);

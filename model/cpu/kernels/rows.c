@@ -101,36 +101,54 @@ void LT_KERNEL(lt_swiglu_backward)(const float *gate, const float *up, const flo
 /* Sums of at most this many values are kept in float32 lanes before they go to double. */
 enum { LOSS_RUN = 1024 };
 
-double LT_KERNEL(lt_cross_entropy)(float *logits, int64_t vocabulary, int32_t target, float scale,
-                                   bool gradient) {
+LT_INLINE double exponentials(float *logits, int64_t count, bool keep, float *largest_logit) {
     vec largest = v_set(-INFINITY);
     int64_t i = 0;
-    for (; i + LANES <= vocabulary; i += LANES) largest = v_max(v_load(logits + i), largest);
-    if (i < vocabulary) largest = v_max(v_load_part(logits + i, vocabulary - i, -INFINITY), largest);
-    const float max = v_largest(largest), target_logit = logits[target];
+    for (; i + LANES <= count; i += LANES) largest = v_max(v_load(logits + i), largest);
+    if (i < count) largest = v_max(v_load_part(logits + i, count - i, -INFINITY), largest);
+    const float max = *largest_logit = v_largest(largest);
 
     double sum = 0;
-    for (int64_t begin = 0; begin < vocabulary; begin += LOSS_RUN) {
-        const int64_t end = begin + LOSS_RUN < vocabulary ? begin + LOSS_RUN : vocabulary;
+    for (int64_t begin = 0; begin < count; begin += LOSS_RUN) {
+        const int64_t end = begin + LOSS_RUN < count ? begin + LOSS_RUN : count;
         vec run = v_set(0.0f);
         for (i = begin; i + LANES <= end; i += LANES) {
             const vec e = v_exp(v_load(logits + i) - v_set(max));
-            if (gradient) v_store(logits + i, e);
+            if (keep) v_store(logits + i, e);
             run = run + e;
         }
         if (i < end) {
             const vec e = v_exp(v_load_part(logits + i, end - i, -INFINITY) - v_set(max));
-            if (gradient) v_store_part(logits + i, e, end - i);
+            if (keep) v_store_part(logits + i, e, end - i);
             run = run + e;
         }
         sum += v_sum_double(run);
     }
+    return sum;
+}
+
+LT_INLINE void multiply(float *values, float factor, int64_t count) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) v_store(values + i, v_load(values + i) * v_set(factor));
+    for (; i < count; i++) values[i] *= factor;
+}
+
+double LT_KERNEL(lt_cross_entropy)(float *logits, int64_t vocabulary, int32_t target, float scale,
+                                   bool gradient) {
+    float largest;
+    const float target_logit = logits[target];
+    const double sum = exponentials(logits, vocabulary, gradient, &largest);
     if (gradient) {
-        const float factor = (float)((double)scale / sum);
-        for (i = 0; i + LANES <= vocabulary; i += LANES)
-            v_store(logits + i, v_load(logits + i) * v_set(factor));
-        for (; i < vocabulary; i++) logits[i] *= factor;
+        multiply(logits, (float)((double)scale / sum), vocabulary);
         logits[target] -= scale;
     }
-    return log(sum) + ((double)max - (double)target_logit);
+    return log(sum) + ((double)largest - (double)target_logit);
+}
+
+double LT_KERNEL(lt_exponentials)(float *logits, int64_t count, bool keep, float *largest) {
+    return exponentials(logits, count, keep, largest);
+}
+
+void LT_KERNEL(lt_multiply)(float *values, float factor, int64_t count) {
+    multiply(values, factor, count);
 }

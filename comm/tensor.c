@@ -1,0 +1,85 @@
+#include "comm/tensor.h"
+#include "comm/transport.h"
+
+enum { TAG = 3 };
+
+static int64_t part(const int64_t *cuts, int rank) {
+    return cuts[rank + 1] - cuts[rank];
+}
+
+/* What goes to and comes from each peer: sends, then receives; those of this rank itself stay empty. */
+static lt_transfer *sending(const lt_grid *grid, int peer) {
+    return &grid->mpi->exchange[peer];
+}
+
+static lt_transfer *receiving(const lt_grid *grid, int peer) {
+    return &grid->mpi->exchange[grid->tensor_ranks + peer];
+}
+
+/* The peer of round 1, 2, ...: neighbours first, so that not all ranks turn to rank 0 at once. */
+static int peer_of(const lt_grid *grid, int round) {
+    return (grid->tensor_rank + round) % grid->tensor_ranks;
+}
+
+lt_status lt_tensor_all_gather(const lt_grid *grid, void *values, size_t element_bytes, const int64_t *cuts) {
+    const lt_transport t = lt_transport_host(grid->mpi->tensor);
+    const int64_t size = (int64_t)element_bytes;
+    const int own = grid->tensor_rank;
+    char *bytes = values;
+    for (int round = 1; round < grid->tensor_ranks; round++) {
+        const int peer = peer_of(grid, round);
+        LT_CHECK(lt_receive(&t, peer, TAG, bytes + cuts[peer] * size, part(cuts, peer) * size,
+                            receiving(grid, peer)));
+        LT_CHECK(
+            lt_send(&t, peer, TAG, bytes + cuts[own] * size, part(cuts, own) * size, sending(grid, peer)));
+    }
+    return lt_transfers_wait(&t, grid->mpi->exchange, 2 * grid->tensor_ranks);
+}
+
+int64_t lt_tensor_scratch(const lt_grid *grid, int64_t count) {
+    return grid->tensor_ranks > 2 ? (grid->tensor_ranks - 2) * count : 0;
+}
+
+/* Where a peer's partial sum arrives: the first in rank order in `own`, the others behind each other. */
+static float *place_of(const lt_grid *grid, int peer, int64_t count, float *scratch, float *own) {
+    const int before = peer - (peer > grid->tensor_rank ? 1 : 0);
+    return before == 0 ? own : scratch + (before - 1) * count;
+}
+
+/* In rank order. The sum of the first two commutes, so it does not matter which of them lies in `own`. */
+static lt_status add_up(const lt_grid *grid, const lt_transport *t, const lt_comm_device *device,
+                        const float *mine, int64_t count, float *scratch, float *own) {
+    const int first = grid->tensor_rank == 0 ? 1 : 0;
+    LT_CHECK(t->wait(t, receiving(grid, first)));
+    for (int rank = 0; rank < grid->tensor_ranks; rank++) {
+        if (rank == first) continue;
+        const float *partial = mine;
+        if (rank != grid->tensor_rank) {
+            LT_CHECK(t->wait(t, receiving(grid, rank)));
+            partial = place_of(grid, rank, count, scratch, own);
+        }
+        device->add(device->context, own, partial, count);
+    }
+    return LT_OK;
+}
+
+lt_status lt_tensor_reduce_scatter(const lt_grid *grid, const lt_comm_device *device, const float *partial,
+                                   const int64_t *cuts, float *scratch, float *own) {
+    const lt_transport t = lt_transport_host(grid->mpi->tensor);
+    const int64_t size = sizeof *partial, count = part(cuts, grid->tensor_rank);
+    for (int round = 1; round < grid->tensor_ranks; round++) {
+        const int peer = peer_of(grid, round);
+        LT_CHECK(lt_receive(&t, peer, TAG, place_of(grid, peer, count, scratch, own), count * size,
+                            receiving(grid, peer)));
+        LT_CHECK(lt_send(&t, peer, TAG, partial + cuts[peer], part(cuts, peer) * size, sending(grid, peer)));
+    }
+    LT_CHECK(lt_transfers_post(&t, grid->mpi->exchange, 2 * grid->tensor_ranks));
+    LT_CHECK(add_up(grid, &t, device, partial + cuts[grid->tensor_rank], count, scratch, own));
+    return lt_transfers_wait(&t, sending(grid, 0), grid->tensor_ranks);
+}
+
+lt_status lt_tensor_all_gather_doubles(const lt_grid *grid, double *values, int64_t count) {
+    int64_t *cuts = grid->mpi->even_cuts;
+    for (int rank = 0; rank <= grid->tensor_ranks; rank++) cuts[rank] = rank * count;
+    return lt_tensor_all_gather(grid, values, sizeof *values, cuts);
+}

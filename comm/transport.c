@@ -1,0 +1,85 @@
+#include "comm/transport.h"
+
+static lt_status post(const lt_transport *transport, lt_transfer *x) {
+    const int piece = lt_mpi_piece(x->left);
+    unsigned char *bytes = x->at;
+    x->at += piece;
+    x->left -= piece;
+    if (x->sends)
+        LT_MPI(MPI_Isend, bytes, piece, MPI_BYTE, x->partner, x->tag, transport->ranks, &x->request);
+    else
+        LT_MPI(MPI_Irecv, bytes, piece, MPI_BYTE, x->partner, x->tag, transport->ranks, &x->request);
+    return LT_OK;
+}
+
+static lt_status test(const lt_transport *transport, lt_transfer *x, bool *done) {
+    int arrived = 0;
+    LT_MPI(MPI_Test, &x->request, &arrived, MPI_STATUS_IGNORE);
+    *done = arrived && x->left == 0;
+    return arrived && x->left > 0 ? post(transport, x) : LT_OK;
+}
+
+static lt_status wait_for(const lt_transport *transport, lt_transfer *x) {
+    (void)transport;
+    LT_MPI(MPI_Wait, &x->request, MPI_STATUS_IGNORE);
+    return LT_OK;
+}
+
+static lt_status sum(const lt_transport *transport, float *values, int64_t count, int root, lt_transfer *x) {
+    int rank;
+    *x = (lt_transfer){.partner = root};
+    if (root < 0) {
+        LT_MPI(MPI_Iallreduce, MPI_IN_PLACE, values, (int)count, MPI_FLOAT, MPI_SUM, transport->ranks,
+               &x->request);
+        return LT_OK;
+    }
+    LT_MPI(MPI_Comm_rank, transport->ranks, &rank);
+    LT_MPI(MPI_Ireduce, rank == root ? MPI_IN_PLACE : values, values, (int)count, MPI_FLOAT, MPI_SUM, root,
+           transport->ranks, &x->request);
+    return LT_OK;
+}
+
+lt_transport lt_transport_host(MPI_Comm ranks) {
+    return (lt_transport){.post = post, .test = test, .wait = wait_for, .sum = sum, .ranks = ranks};
+}
+
+lt_status lt_transfers_post(const lt_transport *transport, lt_transfer *transfers, int count) {
+    for (bool left = true; left;) {
+        left = false;
+        for (int i = 0; i < count; i++) {
+            if (transfers[i].left == 0) continue;
+            LT_CHECK(transport->wait(transport, &transfers[i]));
+            LT_CHECK(transport->post(transport, &transfers[i]));
+            left = true;
+        }
+    }
+    return LT_OK;
+}
+
+/* One by one: MPI_Waitall would say no more than that an error is in some status. */
+lt_status lt_transfers_wait(const lt_transport *transport, lt_transfer *transfers, int count) {
+    LT_CHECK(lt_transfers_post(transport, transfers, count));
+    for (int i = 0; i < count; i++) LT_CHECK(transport->wait(transport, &transfers[i]));
+    return LT_OK;
+}
+
+static lt_status begin(const lt_transport *transport, lt_transfer *transfer) {
+    transfer->request = MPI_REQUEST_NULL;
+    return transfer->left > 0 ? transport->post(transport, transfer) : LT_OK;
+}
+
+lt_status lt_send(const lt_transport *transport, int partner, int tag, const void *elements, int64_t bytes,
+                  lt_transfer *transfer) {
+    union {
+        const void *in;
+        unsigned char *at;
+    } place = {.in = elements}; /* only read */
+    *transfer = (lt_transfer){.sends = true, .partner = partner, .tag = tag, .at = place.at, .left = bytes};
+    return begin(transport, transfer);
+}
+
+lt_status lt_receive(const lt_transport *transport, int partner, int tag, void *elements, int64_t bytes,
+                     lt_transfer *transfer) {
+    *transfer = (lt_transfer){.partner = partner, .tag = tag, .at = elements, .left = bytes};
+    return begin(transport, transfer);
+}
