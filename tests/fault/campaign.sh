@@ -72,11 +72,13 @@ tell_failure() {
 # Open MPI 4.1's launcher may wait for ever, alone, when a rank dies while it connects, and after the link to a host
 # broke. A user would end it.
 end_hung_launcher() {
-  local end=$((SECONDS + RUN_TIMEOUT))
+  local end=$((SECONDS + RUN_TIMEOUT)) alone=$SECONDS patience=10
+  ! $spread || patience=3
   while is_running && [ $SECONDS -lt $end ]; do
-    if { $spread || grep -q 'PMIX ERROR: UNREACHABLE' stderr; } && is_no_rank_living; then
-      pause 3000 # to end by itself; it has said what it had to say
-      is_running && count hung
+    if ! is_no_rank_living; then
+      alone=$SECONDS
+    elif [ $((SECONDS - alone)) -ge $patience ]; then # it has said what it had to say
+      count hung
       end_living
     fi
     pause 20
