@@ -207,6 +207,8 @@ strike_DISK() {
 
 # The odd ranks are cut off from the launcher: nobody but their watchdogs ends them.
 strike_LINK() {
+  local early=false
+  is_running || early=true # on a busy machine an impatient watchdog may find that the run hangs
   pull_cable
   note_save
   end_hung_launcher
@@ -214,6 +216,7 @@ strike_LINK() {
   plug_cable
   is_turned_away && return
   expect_error 'has not moved for [0-9]+ s in phase '
+  ! $early || return 0
   grep -qx 74 status.[13] || fail "no rank beyond the broken link ended with 74: $(head status.*)"
   ! grep -vxE '74|1[2-9][0-9]' status.* || fail "a rank ended by itself with another status than 74"
 }
