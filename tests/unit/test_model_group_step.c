@@ -380,6 +380,27 @@ static void memory_is_shared_out(void **state) {
     device->ops->destroy(device);
 }
 
+/* Not shared out: the matrix of all rows between a norm and a product, and one for the other ranks' parts of
+ * a sum. So two ranks together have 2 (1 + 1/2) - 1 such matrices more than one. */
+static void sums_have_room(void **state) {
+    (void)state;
+    enum { ROWS = 128, HIDDEN = 512 };
+    lt_device *device;
+    assert_int_equal(lt_cpu_device_create(1, &device), LT_OK);
+    const lt_tensor_group group = {.rank = 1, .ranks = 2};
+    lt_model_options options = {
+        .shape =
+            {.vocabulary = 64, .hidden = HIDDEN, .layers = 1, .heads = 8, .key_heads = 8, .intermediate = 64},
+        .sequence_length = ROWS,
+        .micro_batch = 1};
+    const double whole = (double)lt_model_plan(&options, device).activations;
+    options.group = &group;
+    const double more = 2 * (double)lt_model_plan(&options, device).activations - whole;
+    const double expected = 2.0 * sizeof(float) * ROWS * HIDDEN;
+    assert_true(more >= expected && more < 1.1 * expected);
+    device->ops->destroy(device);
+}
+
 static lt_status refuse_to_decode(const lt_tensor_group *group, void *context) {
     group_run *run = context;
     const lt_model_options options = {.shape = SHAPE, .sequence_length = 1, .micro_batch = 1, .group = group};
@@ -405,6 +426,7 @@ int main(void) {
         cmocka_unit_test_teardown(failed_exchange_fails_the_step, test_free_all),
         cmocka_unit_test_teardown(shares_have_the_bits_of_the_whole, test_free_all),
         cmocka_unit_test_teardown(memory_is_shared_out, test_free_all),
+        cmocka_unit_test_teardown(sums_have_room, test_free_all),
         cmocka_unit_test_teardown(part_of_a_model_does_not_decode, test_free_all),
     };
     return cmocka_run_group_tests_name("steps among tensor-parallel ranks", tests, NULL, NULL);
