@@ -25,8 +25,22 @@ static lt_status wait_for(const lt_transport *transport, lt_transfer *x) {
     return LT_OK;
 }
 
+static lt_status sum(const lt_transport *transport, float *values, int64_t count, int root, lt_transfer *x) {
+    int rank;
+    *x = (lt_transfer){.partner = root};
+    if (root < 0) {
+        LT_MPI(MPI_Iallreduce, MPI_IN_PLACE, values, (int)count, MPI_FLOAT, MPI_SUM, transport->ranks,
+               &x->request);
+        return LT_OK;
+    }
+    LT_MPI(MPI_Comm_rank, transport->ranks, &rank);
+    LT_MPI(MPI_Ireduce, rank == root ? MPI_IN_PLACE : values, values, (int)count, MPI_FLOAT, MPI_SUM, root,
+           transport->ranks, &x->request);
+    return LT_OK;
+}
+
 lt_transport lt_transport_host(MPI_Comm ranks) {
-    return (lt_transport){.post = post, .test = test, .wait = wait_for, .ranks = ranks};
+    return (lt_transport){.post = post, .test = test, .wait = wait_for, .sum = sum, .ranks = ranks};
 }
 
 lt_status lt_transfers_post(const lt_transport *transport, lt_transfer *transfers, int count) {

@@ -33,6 +33,10 @@ struct lt_transport {
     lt_status (*test)(const lt_transport *transport, lt_transfer *transfer, bool *done);
     /* Returns when the piece under way is done. */
     lt_status (*wait)(const lt_transport *transport, lt_transfer *transfer);
+    /* Begins the library's own sum, in an order of its choice, of values that are no more than one message
+     * holds: on all ranks where `root` is negative, else on that one. Collective, in one order. */
+    lt_status (*sum)(const lt_transport *transport, float *values, int64_t count, int root,
+                     lt_transfer *transfer);
     MPI_Comm ranks; /* that partners are numbered in */
 };
 

@@ -1,0 +1,297 @@
+#include "comm/reducer.h"
+#include "comm/check.h"
+#include "comm/thread.h"
+#include "comm/tree.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUCKET = 1 << 20, UNDER_WAY = 4, PAUSE_NS = 100000 };
+
+/* A bucket under way; number b of a reduction uses slot b % UNDER_WAY, which is the tag of its messages too:
+ * how far the buckets before it are differs from rank to rank. */
+typedef struct under_way {
+    bool busy;
+    lt_tree tree;         /* LT_REDUCTION_TREE */
+    lt_transfer transfer; /* LT_REDUCTION_FAST */
+} under_way;
+
+struct lt_reducer {
+    const lt_grid *grid;
+    lt_reducer_options options;
+    int64_t *cuts;
+    int64_t bucket; /* elements of one, at most */
+    MPI_Comm ranks;
+    lt_transport transport;
+    float *scratch;
+
+    /* the reduction under way: of the thread, or of lt_reducer_end() where there is none */
+    under_way slots[UNDER_WAY];
+    int64_t begun; /* elements from here on are in buckets that have begun */
+    int64_t buckets;
+    int share; /* that the bucket before begins in */
+    int busy_slots;
+    double busy_since, busy_s;
+
+    bool threaded;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* what follows, which both threads use under the lock */
+    float *gradients;
+    int64_t ready; /* elements from here on are final */
+    bool waiting, finished, stop;
+    lt_status status;
+    char message[LT_ERROR_MESSAGE_BYTES];
+};
+
+static void add_plainly(void *context, float *restrict destination, const float *restrict source,
+                        int64_t count) {
+    (void)context;
+    for (int64_t i = 0; i < count; i++) destination[i] += source[i];
+}
+
+/* ---- buckets ---- */
+
+/* Where the bucket begins that ends at `end`: buckets lie within a share. Also counts *share down to it. */
+static int64_t bucket_begin(const lt_reducer *r, int64_t end, int *share) {
+    int64_t begin = 0;
+    if (r->cuts != NULL) {
+        while (r->cuts[*share] >= end) --*share;
+        begin = r->cuts[*share];
+    }
+    return end - begin > r->bucket ? end - r->bucket : begin;
+}
+
+static lt_status begin_bucket(lt_reducer *r, under_way *slot, int64_t first, int64_t count) {
+    const int ranks = r->grid->data_ranks;
+    const ptrdiff_t number = slot - r->slots;
+    slot->busy = true;
+    if (r->options.reduction == LT_REDUCTION_FAST) {
+        const int owner = r->cuts == NULL ? -1 : lt_tree_share(r->share, ranks); /* bits reversed twice */
+        return r->transport.sum(&r->transport, r->gradients + first, count, owner, &slot->transfer);
+    }
+    slot->tree = (lt_tree){.transport = &r->transport,
+                           .device = &r->options.device,
+                           .rank = r->grid->data_rank,
+                           .ranks = ranks,
+                           .tag = (int)number,
+                           .values = r->gradients,
+                           .first = first,
+                           .count = count,
+                           .scratch = r->scratch + number * lt_tree_scratch(r->bucket),
+                           .owner = r->cuts == NULL ? LT_TREE_ALL : r->share};
+    return lt_tree_sum(&slot->tree);
+}
+
+/* Begins the buckets whose elements are all ready, as far as there are slots. */
+static lt_status begin_buckets(lt_reducer *r, int64_t ready, bool *moved) {
+    while (r->begun > 0) {
+        under_way *next = &r->slots[r->buckets % UNDER_WAY];
+        int share = r->share;
+        const int64_t first = bucket_begin(r, r->begun, &share);
+        if (next->busy || first < ready) break;
+        if (r->busy_slots == 0) r->busy_since = MPI_Wtime();
+        const int64_t count = r->begun - first;
+        r->share = share;
+        r->begun = first;
+        r->buckets++;
+        r->busy_slots++;
+        LT_CHECK(begin_bucket(r, next, first, count));
+        *moved = true;
+    }
+    return LT_OK;
+}
+
+static lt_status advance_buckets(lt_reducer *r, bool *moved) {
+    for (under_way *slot = r->slots; slot < r->slots + UNDER_WAY; slot++) {
+        bool done;
+        if (!slot->busy) continue;
+        if (r->options.reduction == LT_REDUCTION_TREE) {
+            LT_CHECK(lt_tree_advance(&slot->tree, false, moved));
+            done = slot->tree.done;
+        } else {
+            LT_CHECK(r->transport.test(&r->transport, &slot->transfer, &done));
+        }
+        if (!done) continue;
+        slot->busy = false;
+        *moved = true;
+        if (--r->busy_slots == 0) r->busy_s += MPI_Wtime() - r->busy_since;
+    }
+    return LT_OK;
+}
+
+/* One look at everything; lets others have the core where nothing moved. */
+static lt_status work(lt_reducer *r, int64_t ready, bool eager) {
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
+    bool moved = false;
+    LT_CHECK(advance_buckets(r, &moved));
+    LT_CHECK(begin_buckets(r, ready, &moved));
+    if (moved) return LT_OK;
+    if (eager)
+        sched_yield();
+    else
+        nanosleep(&pause, NULL);
+    return LT_OK;
+}
+
+static bool has_work(const lt_reducer *r) {
+    int share = r->share;
+    return r->busy_slots > 0 || (r->begun > 0 && bucket_begin(r, r->begun, &share) >= r->ready);
+}
+
+static bool is_finished(const lt_reducer *r) {
+    return r->begun == 0 && r->busy_slots == 0;
+}
+
+/* ---- the thread ---- */
+
+static void *run(void *argument) {
+    lt_reducer *r = argument;
+    pthread_mutex_lock(&r->lock);
+    while (!r->stop) {
+        if (r->status != LT_OK || !has_work(r)) {
+            pthread_cond_wait(&r->changed, &r->lock);
+            continue;
+        }
+        const int64_t ready = r->ready;
+        const bool eager = r->waiting;
+        pthread_mutex_unlock(&r->lock);
+        const lt_status status = work(r, ready, eager);
+        pthread_mutex_lock(&r->lock);
+        r->status = status;
+        if (status != LT_OK) snprintf(r->message, sizeof r->message, "%s", lt_error_message());
+        r->finished = is_finished(r);
+        if (r->finished || status != LT_OK) pthread_cond_broadcast(&r->changed);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+static lt_status start_thread(lt_reducer *r) {
+    int level;
+    LT_MPI(MPI_Query_thread, &level);
+    if (level < MPI_THREAD_MULTIPLE) return LT_OK;
+    const int error = lt_thread_start(&r->thread, run, r);
+    if (error != 0)
+        return lt_fail(LT_IO, "the thread that reduces gradients cannot be started on rank %d: %s",
+                       r->grid->rank, strerror(error));
+    r->threaded = true;
+    return LT_OK;
+}
+
+/* ---- what others call ---- */
+
+static int64_t bucket_elements(const lt_reducer_options *options) {
+    return lt_mpi_piece(options->bucket > 0 ? options->bucket : BUCKET);
+}
+
+static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
+    if (grid->data_ranks == 1 || options->reduction == LT_REDUCTION_FAST) return 0;
+    return UNDER_WAY * (size_t)lt_tree_scratch(bucket_elements(options)) * sizeof(float);
+}
+
+size_t lt_reducer_bytes(const lt_grid *grid, const lt_reducer_options *options) {
+    return sizeof(lt_reducer) + scratch_bytes(grid, options);
+}
+
+static void rewind_to_start(lt_reducer *r) {
+    r->begun = r->ready = r->options.count;
+    r->share = r->grid->data_ranks - 1;
+    r->buckets = 0;
+    r->busy_s = 0;
+    r->waiting = r->finished = false;
+}
+
+static lt_status open_reducer(lt_reducer *r) {
+    const size_t cuts = ((size_t)r->grid->data_ranks + 1) * sizeof *r->cuts;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    rewind_to_start(r);
+    if (r->grid->data_ranks == 1) return LT_OK;
+    r->scratch = malloc(scratch_bytes(r->grid, &r->options) + 1);
+    if (r->options.cuts != NULL) r->cuts = malloc(cuts);
+    if (r->scratch == NULL || (r->options.cuts != NULL && r->cuts == NULL))
+        return lt_fail(LT_IO, "no memory to reduce %lld gradients", (long long)r->options.count);
+    if (r->cuts != NULL) memcpy(r->cuts, r->options.cuts, cuts);
+    LT_MPI(MPI_Comm_dup, r->grid->mpi->data, &r->ranks);
+    r->transport = lt_transport_host(r->ranks);
+    return start_thread(r);
+}
+
+lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options, lt_reducer **reducer) {
+    LT_CHECK(lt_tree_check(grid));
+    LT_CALLS(grid, "opening a reduction of %lld gradients", (long long)options->count);
+    lt_reducer *r = *reducer = calloc(1, sizeof *r);
+    if (r == NULL) return lt_fail(LT_IO, "no memory to reduce gradients");
+    r->grid = grid;
+    r->options = *options;
+    if (r->options.device.add == NULL) r->options.device.add = add_plainly;
+    r->bucket = bucket_elements(options);
+    r->ranks = MPI_COMM_NULL;
+    return open_reducer(r);
+}
+
+lt_status lt_reducer_begin(lt_reducer *r, float *gradients, int64_t first, int64_t count) {
+    LT_CALLS(r->grid, "begin of the reduction of gradients %lld to %lld", (long long)first,
+             (long long)(first + count));
+    pthread_mutex_lock(&r->lock);
+    const int64_t expected = r->ready;
+    if (first + count == expected && first >= 0) {
+        r->gradients = gradients;
+        r->ready = first;
+        pthread_cond_broadcast(&r->changed);
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (first + count == expected && first >= 0) return LT_OK;
+    return lt_fail(LT_FAILED,
+                   "found gradients %lld to %lld ready for their reduction on rank %d, expected up to %lld",
+                   (long long)first, (long long)(first + count), r->grid->rank, (long long)expected);
+}
+
+static lt_status wait_for_thread(lt_reducer *r) {
+    pthread_mutex_lock(&r->lock);
+    r->waiting = true;
+    pthread_cond_broadcast(&r->changed);
+    while (!r->finished && r->status == LT_OK) pthread_cond_wait(&r->changed, &r->lock);
+    const lt_status status = r->status;
+    pthread_mutex_unlock(&r->lock);
+    return status == LT_OK ? LT_OK : lt_fail(status, "%s", r->message);
+}
+
+lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
+    LT_CALLS(r->grid, "end of the reduction of gradients");
+    if (r->ready != 0)
+        return lt_fail(LT_FAILED,
+                       "the reduction of gradients was ended on rank %d before %lld of %lld were ready",
+                       r->grid->rank, (long long)r->ready, (long long)r->options.count);
+    const double begin = MPI_Wtime();
+    if (r->grid->data_ranks > 1 && r->options.count > 0) {
+        if (r->threaded) LT_CHECK(wait_for_thread(r));
+        while (!is_finished(r)) LT_CHECK(work(r, 0, true));
+    }
+    if (times != NULL)
+        *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};
+    pthread_mutex_lock(&r->lock);
+    rewind_to_start(r);
+    pthread_mutex_unlock(&r->lock);
+    return LT_OK;
+}
+
+void lt_reducer_close(lt_reducer *r) {
+    if (r == NULL) return;
+    if (r->threaded) {
+        pthread_mutex_lock(&r->lock);
+        r->stop = true;
+        pthread_cond_broadcast(&r->changed);
+        pthread_mutex_unlock(&r->lock);
+        pthread_join(r->thread, NULL);
+    }
+    if (r->ranks != MPI_COMM_NULL && r->busy_slots == 0) MPI_Comm_free(&r->ranks);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
+    free(r->scratch);
+    free(r->cuts);
+    free(r);
+}
