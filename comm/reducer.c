@@ -234,8 +234,7 @@ lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options
 }
 
 lt_status lt_reducer_begin(lt_reducer *r, float *gradients, int64_t first, int64_t count) {
-    LT_CALLS(r->grid, "begin of the reduction of gradients %lld to %lld", (long long)first,
-             (long long)(first + count));
+    LT_CALLS(r->grid, "reducing gradients %lld to %lld", (long long)first, (long long)(first + count));
     pthread_mutex_lock(&r->lock);
     const int64_t expected = r->ready;
     if (first + count == expected && first >= 0) {
