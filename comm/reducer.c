@@ -184,7 +184,8 @@ static lt_status start_thread(lt_reducer *r) {
 /* ---- what others call ---- */
 
 static int64_t bucket_elements(const lt_reducer_options *options) {
-    return lt_mpi_piece(options->bucket > 0 ? options->bucket : BUCKET);
+    const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
+    return lt_mpi_piece(bucket < options->count ? bucket : options->count);
 }
 
 static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
