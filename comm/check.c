@@ -20,9 +20,12 @@ enum { LAST_WORDS_S = 3, END_S = 5 };
  */
 enum { COURTEOUS_RANKS = 8 };
 
-/* What rank 0 keeps of each rank. */
+/* One set of ranks whose calls are compared. */
 struct lt_check {
-    char (*calls)[CALL_BYTES]; /* [ranks] */
+    MPI_Comm comm;
+    int rank, ranks;           /* in it */
+    int first;                 /* of the world: its ranks are neighbours */
+    char (*calls)[CALL_BYTES]; /* [ranks], what its rank 0 keeps of each */
     MPI_Request *requests;     /* [ranks] */
     int *members;              /* [ranks] scratch */
     int64_t number;            /* of calls compared */
@@ -38,33 +41,49 @@ static int seconds_wanted(void) {
     return number < 0 ? 0 : number > 86400 ? 86400 : (int)number;
 }
 
-lt_status lt_check_open(const lt_grid *grid) {
-    lt_grid_mpi *mpi = grid->mpi;
-    int wanted = seconds_wanted(); /* a launcher may pass the environment to some hosts only */
-    LT_MPI(MPI_Bcast, &wanted, 1, MPI_INT, 0, mpi->world);
-    if (wanted == 0) return LT_OK;
+static lt_status create(MPI_Comm ranks, int first, int late_s, lt_check **check) {
+    int rank, count;
+    LT_MPI(MPI_Comm_rank, ranks, &rank);
+    LT_MPI(MPI_Comm_size, ranks, &count);
+    lt_check *made = *check = calloc(1, sizeof **check);
+    if (made == NULL) return lt_fail(LT_IO, "no memory to compare collectives");
+    *made = (lt_check){.comm = MPI_COMM_NULL,
+                       .rank = rank,
+                       .ranks = count,
+                       .first = first,
+                       .calls = calloc((size_t)count, CALL_BYTES),
+                       .requests = calloc((size_t)count + 1, sizeof(MPI_Request)),
+                       .members = calloc((size_t)count, sizeof(int)),
+                       .late_s = late_s};
+    if (made->calls == NULL || made->requests == NULL || made->members == NULL)
+        return lt_fail(LT_IO, "no memory to compare the collectives of %d ranks", count);
+    LT_MPI(MPI_Comm_dup, ranks, &made->comm);
+    return LT_OK;
+}
 
-    const size_t ranks = (size_t)grid->ranks;
-    mpi->checked = calloc(1, sizeof *mpi->checked);
-    if (mpi->checked == NULL) return lt_fail(LT_IO, "no memory to compare collectives");
-    *mpi->checked = (lt_check){.calls = calloc(ranks, CALL_BYTES),
-                               .requests = malloc(ranks * sizeof(MPI_Request)),
-                               .members = calloc(ranks, sizeof(int)),
-                               .late_s = wanted > 1 ? wanted : 0};
-    if (mpi->checked->calls == NULL || mpi->checked->requests == NULL || mpi->checked->members == NULL)
-        return lt_fail(LT_IO, "no memory to compare the collectives of %d ranks", grid->ranks);
-    LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &mpi->check);
+lt_status lt_check_open(const lt_grid *grid) {
+    int wanted = seconds_wanted(); /* a launcher may pass the environment to some hosts only */
+    LT_MPI(MPI_Bcast, &wanted, 1, MPI_INT, 0, grid->mpi->world);
+    if (wanted == 0) return LT_OK;
+    LT_CHECK(create(grid->mpi->world, 0, wanted > 1 ? wanted : 0, &grid->mpi->check));
     lt_log_info("checks     collectives are compared between ranks (LAZYTRAIN_CHECK_COLLECTIVES=%d)", wanted);
     return LT_OK;
 }
 
-void lt_check_close(lt_grid_mpi *mpi) {
-    if (mpi->check != MPI_COMM_NULL) MPI_Comm_free(&mpi->check);
-    if (mpi->checked == NULL) return;
-    free(mpi->checked->calls);
-    free(mpi->checked->requests);
-    free(mpi->checked->members);
-    free(mpi->checked);
+lt_status lt_check_split(const lt_grid *grid) {
+    if (grid->mpi->check == NULL) return LT_OK;
+    return create(grid->mpi->tensor, grid->rank - grid->tensor_rank, grid->mpi->check->late_s,
+                  &grid->mpi->tensor_check);
+}
+
+void lt_check_close(lt_check **check) {
+    if (*check == NULL) return;
+    if ((*check)->comm != MPI_COMM_NULL) MPI_Comm_free(&(*check)->comm);
+    free((*check)->calls);
+    free((*check)->requests);
+    free((*check)->members);
+    free(*check);
+    *check = NULL;
 }
 
 /* Waits until the first `count` requests are done or `late_s` are over (0: never). Done ones become
@@ -90,23 +109,24 @@ static bool same_call(const lt_check *check, int a, int b) {
     return strcmp(check->calls[a], check->calls[b]) == 0;
 }
 
-/* The ranks that call what rank `first` does, into `members`; how many. 0 where a lower rank calls it too. */
-static int group_of(const lt_check *check, int first, int ranks, int *members) {
+/* The ranks that call what rank `first` does, as those of the world, into the check's members; how many. 0
+ * where a lower rank calls it too. */
+static int group_of(const lt_check *check, int first) {
     int count = 0;
     for (int rank = 0; rank < first; rank++)
         if (same_call(check, rank, first)) return 0;
-    for (int rank = first; rank < ranks; rank++)
-        if (same_call(check, rank, first)) members[count++] = rank;
+    for (int rank = first; rank < check->ranks; rank++)
+        if (same_call(check, rank, first)) check->members[count++] = check->first + rank;
     return count;
 }
 
 /* "rank 2: barrier; ranks 0-1,3: agreement": the fewest first, who are most likely to be wrong.
  */
-static void list_groups(const lt_check *check, int ranks, char *text, size_t size) {
+static void list_groups(const lt_check *check, char *text, size_t size) {
     size_t used = 0;
-    for (int wanted = 1; wanted <= ranks; wanted++)
-        for (int first = 0; first < ranks && used < size; first++) {
-            const int count = group_of(check, first, ranks, check->members);
+    for (int wanted = 1; wanted <= check->ranks; wanted++)
+        for (int first = 0; first < check->ranks && used < size; first++) {
+            const int count = group_of(check, first);
             if (count != wanted) continue;
             char list[512];
             lt_ranges_text(check->members, count, list, sizeof list);
@@ -129,67 +149,63 @@ static _Noreturn void await_end(void) {
     for (;;) pause();
 }
 
-static _Noreturn void tell_difference(const lt_grid *grid) {
-    const lt_check *check = grid->mpi->checked;
+static _Noreturn void tell_difference(const lt_check *check) {
     char groups[2048], message[LT_ERROR_MESSAGE_BYTES];
-    list_groups(check, grid->ranks, groups, sizeof groups);
+    list_groups(check, groups, sizeof groups);
     snprintf(
         message, sizeof message,
         "collective %lld is not the same on all ranks: %s; every rank must make the same calls in the same "
         "order: look for what decides on this one and is known to some ranks only",
         (long long)check->number, groups);
     const char differs = 1;
-    for (int rank = 1; rank < grid->ranks; rank++)
-        if (check->calls[rank][0] != '\0') MPI_Send(&differs, 1, MPI_CHAR, rank, TAG, grid->mpi->check);
+    for (int rank = 1; rank < check->ranks; rank++)
+        if (check->calls[rank][0] != '\0') MPI_Send(&differs, 1, MPI_CHAR, rank, TAG, check->comm);
     end_job(message);
 }
 
 /* ---- the comparison ---- */
 
 /* Rank 0: gathers the lines and answers. */
-static lt_status compare(const lt_grid *grid) {
-    lt_check *check = grid->mpi->checked;
-    for (int rank = 1; rank < grid->ranks; rank++) {
+static lt_status compare(lt_check *check) {
+    for (int rank = 1; rank < check->ranks; rank++) {
         check->calls[rank][0] = '\0';
-        LT_MPI(MPI_Irecv, check->calls[rank], CALL_BYTES, MPI_CHAR, rank, TAG, grid->mpi->check,
+        LT_MPI(MPI_Irecv, check->calls[rank], CALL_BYTES, MPI_CHAR, rank, TAG, check->comm,
                &check->requests[rank - 1]);
     }
-    LT_CHECK(await(check, grid->ranks - 1, check->late_s));
-    for (int rank = 1; rank < grid->ranks; rank++)
-        if (!same_call(check, rank, 0)) tell_difference(grid);
+    LT_CHECK(await(check, check->ranks - 1, check->late_s));
+    for (int rank = 1; rank < check->ranks; rank++)
+        if (!same_call(check, rank, 0)) tell_difference(check);
     const char differs = 0;
-    for (int rank = 1; rank < grid->ranks; rank++)
-        LT_MPI(MPI_Send, &differs, 1, MPI_CHAR, rank, TAG, grid->mpi->check);
+    for (int rank = 1; rank < check->ranks; rank++)
+        LT_MPI(MPI_Send, &differs, 1, MPI_CHAR, rank, TAG, check->comm);
     return LT_OK;
 }
 
 /* Another rank: asks rank 0. */
-static lt_status ask(const lt_grid *grid) {
-    lt_check *check = grid->mpi->checked;
-    char *call = check->calls[grid->rank], differs = 0;
-    const int courtesy = grid->rank < COURTEOUS_RANKS ? grid->rank : COURTEOUS_RANKS;
-    LT_MPI(MPI_Isend, call, CALL_BYTES, MPI_CHAR, 0, TAG, grid->mpi->check, &check->requests[0]);
-    LT_MPI(MPI_Irecv, &differs, 1, MPI_CHAR, 0, TAG, grid->mpi->check, &check->requests[1]);
+static lt_status ask(lt_check *check) {
+    char *call = check->calls[check->rank], differs = 0;
+    const int courtesy = check->rank < COURTEOUS_RANKS ? check->rank : COURTEOUS_RANKS;
+    LT_MPI(MPI_Isend, call, CALL_BYTES, MPI_CHAR, 0, TAG, check->comm, &check->requests[0]);
+    LT_MPI(MPI_Irecv, &differs, 1, MPI_CHAR, 0, TAG, check->comm, &check->requests[1]);
     LT_CHECK(await(check, 2, check->late_s > 0 ? check->late_s + courtesy : 0));
     if (check->requests[1] != MPI_REQUEST_NULL) {
         char message[LT_ERROR_MESSAGE_BYTES];
         snprintf(message, sizeof message,
-                 "collective %lld is not the same on all ranks: no answer from rank 0 for %d s "
+                 "collective %lld is not the same on all ranks: no answer from rank %d for %d s "
                  "(LAZYTRAIN_CHECK_COLLECTIVES), it or a rank that it waits for is missing; rank %d: %s",
-                 (long long)check->number, check->late_s, grid->rank, call);
+                 (long long)check->number, check->first, check->late_s, check->first + check->rank, call);
         end_job(message);
     }
     if (differs) await_end();
     return LT_OK;
 }
 
-lt_status lt_check_call(const lt_grid *grid, const char *format, ...) {
-    lt_check *check = grid->mpi->checked;
-    char *call = check->calls[grid->rank];
+lt_status lt_check_call(lt_check *check, const char *format, ...) {
+    char *call = check->calls[check->rank];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(call, CALL_BYTES, format, arguments);
     va_end(arguments);
     check->number++;
-    return grid->rank == 0 ? compare(grid) : ask(grid);
+    return check->rank == 0 ? compare(check) : ask(check);
 }

@@ -109,7 +109,7 @@ lt_status lt_grid_agree(const lt_grid *grid, int code, lt_verdict *verdict) {
 lt_status lt_tensor_agree(const lt_grid *grid, int code, lt_verdict *verdict) {
     *verdict = (lt_verdict){.code = code, .rank = grid->rank};
     if (grid->tensor_ranks == 1) return LT_OK;
-    LT_CALLS(grid, "agreement of a tensor group");
+    LT_TENSOR_CALLS(grid, "agreement of a tensor group");
     return agree(grid, grid->mpi->tensor, code, verdict);
 }
 

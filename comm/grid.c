@@ -40,6 +40,7 @@ static lt_status check_width(const lt_grid *grid, int tensor_ranks) {
 }
 
 static void free_groups(lt_grid_mpi *mpi) {
+    lt_check_close(&mpi->tensor_check);
     if (mpi->data != MPI_COMM_NULL) MPI_Comm_free(&mpi->data);
     if (mpi->tensor != MPI_COMM_NULL) MPI_Comm_free(&mpi->tensor);
     free(mpi->exchange);
@@ -62,7 +63,7 @@ static lt_status split(lt_grid *grid, int tensor_ranks) {
     for (int i = 0; i < 2 * tensor_ranks; i++) mpi->exchange[i].request = MPI_REQUEST_NULL;
     LT_MPI(MPI_Comm_split, mpi->world, grid->tensor_rank, grid->data_rank, &mpi->data);
     LT_MPI(MPI_Comm_split, mpi->world, grid->data_rank, grid->tensor_rank, &mpi->tensor);
-    return LT_OK;
+    return lt_check_split(grid);
 }
 
 lt_status lt_grid_split(lt_grid *grid, int tensor_ranks) {
@@ -168,7 +169,7 @@ lt_status lt_grid_open(int *argc, char ***argv, lt_grid *grid) {
 
     grid->mpi = calloc(1, sizeof *grid->mpi);
     if (!grid->mpi) return lt_fail(LT_IO, "no memory for the process grid");
-    grid->mpi->world = grid->mpi->agreement = grid->mpi->check = MPI_COMM_NULL;
+    grid->mpi->world = grid->mpi->agreement = MPI_COMM_NULL;
     grid->mpi->data = grid->mpi->tensor = MPI_COMM_NULL;
     grid->mpi->pending = MPI_REQUEST_NULL;
     LT_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &grid->mpi->world);
@@ -190,7 +191,7 @@ void lt_grid_close(lt_grid *grid) {
     if (grid->mpi) {
         (void)compare_leaving(grid);
         if (grid->mpi->agreeing) MPI_Wait(&grid->mpi->pending, MPI_STATUS_IGNORE);
-        lt_check_close(grid->mpi);
+        lt_check_close(&grid->mpi->check);
         free_groups(grid->mpi);
         if (grid->mpi->agreement != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->agreement);
         if (grid->mpi->world != MPI_COMM_NULL) MPI_Comm_free(&grid->mpi->world);

@@ -18,8 +18,7 @@ struct lt_grid_mpi {
     MPI_Comm agreement; /* the pending agreement only, so that it may cross them */
     MPI_Comm data;      /* the data ranks that share this rank's tensor rank, ranked by data_rank */
     MPI_Comm tensor;    /* the tensor ranks that share this rank's data rank, ranked by tensor_rank */
-    MPI_Comm check;     /* comm/check.h; MPI_COMM_NULL where nothing is compared */
-    lt_check *checked;
+    lt_check *check, *tensor_check; /* comm/check.h; NULL where nothing is compared */
     MPI_Request pending;
     bool agreeing;
     int64_t proposal, agreed; /* buffers of the pending agreement */

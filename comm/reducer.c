@@ -184,7 +184,8 @@ static lt_status start_thread(lt_reducer *r) {
 /* ---- what others call ---- */
 
 static int64_t bucket_elements(const lt_reducer_options *options) {
-    return lt_mpi_piece(options->bucket > 0 ? options->bucket : BUCKET);
+    const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
+    return lt_mpi_piece(bucket < options->count ? bucket : options->count);
 }
 
 static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
@@ -234,8 +235,7 @@ lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options
 }
 
 lt_status lt_reducer_begin(lt_reducer *r, float *gradients, int64_t first, int64_t count) {
-    LT_CALLS(r->grid, "begin of the reduction of gradients %lld to %lld", (long long)first,
-             (long long)(first + count));
+    LT_CALLS(r->grid, "reducing gradients %lld to %lld", (long long)first, (long long)(first + count));
     pthread_mutex_lock(&r->lock);
     const int64_t expected = r->ready;
     if (first + count == expected && first >= 0) {

@@ -1,4 +1,5 @@
 #include "comm/tensor.h"
+#include "comm/check.h"
 #include "comm/transport.h"
 
 enum { TAG = 3 };
@@ -22,6 +23,8 @@ static int peer_of(const lt_grid *grid, int round) {
 }
 
 lt_status lt_tensor_all_gather(const lt_grid *grid, void *values, size_t element_bytes, const int64_t *cuts) {
+    LT_TENSOR_CALLS(grid, "tensor all-gather of %lld elements of %zu bytes",
+                    (long long)cuts[grid->tensor_ranks], element_bytes);
     const lt_transport t = lt_transport_host(grid->mpi->tensor);
     const int64_t size = (int64_t)element_bytes;
     const int own = grid->tensor_rank;
@@ -65,6 +68,7 @@ static lt_status add_up(const lt_grid *grid, const lt_transport *t, const lt_com
 
 lt_status lt_tensor_reduce_scatter(const lt_grid *grid, const lt_comm_device *device, const float *partial,
                                    const int64_t *cuts, float *scratch, float *own) {
+    LT_TENSOR_CALLS(grid, "tensor reduce-scatter of %lld elements", (long long)cuts[grid->tensor_ranks]);
     const lt_transport t = lt_transport_host(grid->mpi->tensor);
     const int64_t size = sizeof *partial, count = part(cuts, grid->tensor_rank);
     for (int round = 1; round < grid->tensor_ranks; round++) {

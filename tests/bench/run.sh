@@ -9,7 +9,7 @@ trap 'rm -rf "$folder"' EXIT
 
 "$build/tests/bench/bench_model" "$(nproc)"
 tests/mpirun_ranks 1 "$build/tests/bench/bench_checkpoint" "$folder"
-tests/mpirun_ranks 2 "$build/tests/bench/bench_reduce"
+for ranks in 2 4; do tests/mpirun_ranks "$ranks" "$build/tests/bench/bench_reduce"; done
 "$build/tests/bench/bench_shuffle" "$folder"
 
 # ---- preparing 100 MB of rows, this repository's text in random pieces, with GPT-2's tokenizer where it is, else a small one ----

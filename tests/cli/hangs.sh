@@ -4,6 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=lib/processes.sh
 source "$(dirname "$0")/lib/processes.sh"
+: "${TEST_BUILD:=$tests_root/../build}"
 
 endless=(train.steps=1000000000 schedule.kind=constant checkpoint.every=3 checkpoint.keep=2)
 
@@ -53,6 +54,11 @@ test_a_killed_rank_ends_the_run() {
   try killed_rank 0
   try killed_rank 1
   all_held
+}
+
+# The launcher ends those who wait for the sums of one that is gone.
+test_a_rank_that_dies_in_a_reduction() {
+  RUN_TIMEOUT=40 LAZYTRAIN=$TEST_BUILD/tests/tools/collectives expect 137 ranks 4 dies
 }
 
 test_a_killed_launcher_leaves_no_rank_behind() {

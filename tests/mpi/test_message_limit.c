@@ -4,15 +4,19 @@
  * (tests/cli/collectives.sh knows that comm/ calls no others.) */
 #include "comm/grid.h"
 #include "comm/reduce.h"
+#include "comm/reducer.h"
+#include "comm/tensor.h"
 
 #include <mpi.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static lt_grid grid;
-static int checks, failures, messages;
-static int64_t longest; /* elements of a message */
+static int checks, failures;
+static atomic_int messages;
+static atomic_llong longest; /* elements of a message */
 
 #define CHECK(condition) \
     do { \
@@ -46,6 +50,18 @@ int MPI_Allreduce(const void *mine, void *sums, int count, MPI_Datatype type, MP
                   MPI_Comm ranks) {
     note(count);
     return PMPI_Allreduce(mine, sums, count, type, operation, ranks);
+}
+
+int MPI_Iallreduce(const void *mine, void *sums, int count, MPI_Datatype type, MPI_Op operation,
+                   MPI_Comm ranks, MPI_Request *request) {
+    note(count);
+    return PMPI_Iallreduce(mine, sums, count, type, operation, ranks, request);
+}
+
+int MPI_Ireduce(const void *mine, void *sums, int count, MPI_Datatype type, MPI_Op operation, int root,
+                MPI_Comm ranks, MPI_Request *request) {
+    note(count);
+    return PMPI_Ireduce(mine, sums, count, type, operation, root, ranks, request);
 }
 
 int MPI_Isend(const void *data, int count, MPI_Datatype type, int to, int tag, MPI_Comm ranks,
@@ -127,39 +143,53 @@ static void add(void *context, float *destination, const float *source, int64_t 
     for (int64_t i = 0; i < count; i++) destination[i] += source[i];
 }
 
-static void reduction_is_cut(int64_t limit) {
-    const lt_reduce_device device = {.add = add};
-    float gradients[BYTES];
-    for (int i = 0; i < BYTES; i++) gradients[i] = (float)(i + grid.rank);
-    begin(limit);
-    float *scratch = malloc(sizeof *scratch * (size_t)(lt_reduce_scratch(&grid, BYTES) + 1));
-    if (scratch == NULL) lt_grid_abort(&grid, LT_IO);
-    CHECK(lt_reduce_gradients(&grid, &device, gradients, BYTES, scratch) == LT_OK);
-    CHECK(longest <= limit && (messages > 0) == (grid.ranks > 1));
-    int wrong = 0;
-    for (int i = 0; i < BYTES; i++)
-        wrong += gradients[i] != (float)(i * grid.ranks + grid.ranks * (grid.ranks - 1) / 2);
-    CHECK(wrong == 0);
-    free(scratch);
-}
-
-/* The two halves of a reduction, with shares of every length from 0. */
-static void halves_are_cut(int64_t limit) {
-    const lt_reduce_device device = {.add = add};
-    float values[BYTES], *scratch = malloc(sizeof *scratch * (size_t)(lt_reduce_scratch(&grid, BYTES) + 1));
-    if (scratch == NULL) lt_grid_abort(&grid, LT_IO);
-    int64_t cuts[5] = {0};
+/* Shares of every length from 0, and what all ranks bring: i + rank for element i. */
+static void prepare(int64_t *cuts, float *values) {
     for (int i = 1; i <= grid.ranks; i++) cuts[i] = i == grid.ranks ? BYTES : (i - 1) * (BYTES / 3);
     for (int i = 0; i < BYTES; i++) values[i] = (float)(i + grid.rank);
-    begin(limit);
-    CHECK(lt_reduce_scatter(&grid, &device, values, cuts, scratch) == LT_OK);
-    CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
-    CHECK(longest <= limit && (messages > 0) == (grid.ranks > 1));
+}
+
+static int wrong_sums(const float *values, int64_t first, int64_t end) {
     int wrong = 0;
-    for (int i = 0; i < BYTES; i++)
+    for (int64_t i = first; i < end; i++)
         wrong += values[i] != (float)(i * grid.ranks + grid.ranks * (grid.ranks - 1) / 2);
-    CHECK(wrong == 0);
-    free(scratch);
+    return wrong;
+}
+
+/* To all, or to the shares, which then are gathered. */
+static void reduction_is_cut(int64_t limit, lt_reduction reduction, bool to_shares) {
+    float values[BYTES];
+    int64_t cuts[5] = {0};
+    prepare(cuts, values);
+    begin(limit);
+    lt_reducer *reducer;
+    const lt_reducer_options options = {
+        .reduction = reduction, .count = BYTES, .cuts = to_shares ? cuts : NULL};
+    CHECK(lt_reducer_open(&grid, &options, &reducer) == LT_OK);
+    CHECK(lt_reducer_begin(reducer, values, 0, BYTES) == LT_OK);
+    CHECK(lt_reducer_end(reducer, NULL) == LT_OK);
+    lt_reducer_close(reducer);
+    if (to_shares) CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
+    CHECK(longest <= limit && (messages > 0) == (grid.ranks > 1));
+    CHECK(wrong_sums(values, 0, BYTES) == 0);
+}
+
+/* All ranks as one tensor group. */
+static void tensor_exchange_is_cut(int64_t limit) {
+    const lt_comm_device device = {.add = add};
+    float values[BYTES], scratch[2 * BYTES];
+    int64_t cuts[5] = {0};
+    prepare(cuts, values);
+    CHECK(lt_grid_split(&grid, grid.ranks) == LT_OK);
+    begin(limit);
+    const int64_t first = cuts[grid.rank], end = cuts[grid.rank + 1];
+    float sums[BYTES];
+    CHECK(lt_tensor_reduce_scatter(&grid, &device, values, cuts, scratch, sums + first) == LT_OK);
+    CHECK(wrong_sums(sums, first, end) == 0);
+    CHECK(lt_tensor_all_gather(&grid, sums, sizeof *sums, cuts) == LT_OK);
+    CHECK(wrong_sums(sums, 0, BYTES) == 0);
+    CHECK(longest <= limit && messages > 0);
+    CHECK(lt_grid_split(&grid, 1) == LT_OK);
 }
 
 static void copy_is_cut(int64_t limit) {
@@ -167,7 +197,7 @@ static void copy_is_cut(int64_t limit) {
     float values[BYTES];
     for (int i = 0; i < BYTES; i++) values[i] = (float)(grid.rank == from ? i : -1);
     begin(limit);
-    CHECK(lt_data_copy(&grid, from, 0, values, BYTES) == LT_OK);
+    CHECK(lt_grid_copy(&grid, from, 0, values, BYTES) == LT_OK);
     const bool takes_part = from != 0 && (grid.rank == 0 || grid.rank == from);
     CHECK(longest <= limit && messages == (takes_part ? (BYTES + limit - 1) / limit : 0));
     int wrong = 0;
@@ -197,8 +227,11 @@ int main(int argc, char **argv) {
         gathering_is_cut(limits[i], false);
         gathering_is_cut(limits[i], true);
         sum_is_cut(limits[i]);
-        reduction_is_cut(limits[i]);
-        halves_are_cut(limits[i]);
+        for (lt_reduction reduction = LT_REDUCTION_TREE; reduction <= LT_REDUCTION_FAST; reduction++) {
+            reduction_is_cut(limits[i], reduction, false);
+            reduction_is_cut(limits[i], reduction, true);
+        }
+        if (grid.ranks > 1) tensor_exchange_is_cut(limits[i]);
         copy_is_cut(limits[i]);
         if (limits[i] >= 99) message_of_an_error_is_cut(limits[i]); /* of 4096 bytes */
     }

@@ -1,8 +1,8 @@
 /* ranks: 1 2 4 8 3 */
-/* The reduction against the tree itself. Eight lanes hold values whose sum depends on the order; each rank
+/* Sums of doubles against the tree itself. Eight lanes hold values whose sum depends on the order; each rank
  * sums its own lanes along the tree, the ranks reduce, and the result must have the bits of the tree over all
- * eight lanes computed here by one rank: so the bits are the same at 1, 2, 4 and 8 ranks. The same of shares,
- * whatever their sizes. Three ranks must be refused. */
+ * eight lanes computed here by one rank: so the bits are the same at 1, 2, 4 and 8 ranks. Shares of all sizes
+ * are gathered. Three ranks must be refused. */
 #include "comm/reduce.h"
 
 #include <stdio.h>
@@ -36,85 +36,29 @@ static double lane_value(int lane, int64_t i) {
     return ((double)(x & 0xFFFFFFFF) / 4294967296.0 - 0.5) * scale;
 }
 
-/* The tree over lanes [first, first + lanes), in float. */
-static float tree_float(int first, int lanes, int64_t i) {
-    if (lanes == 1) return (float)lane_value(first, i);
-    return tree_float(first, lanes / 2, i) + tree_float(first + lanes / 2, lanes / 2, i);
-}
-
+/* The tree over lanes [first, first + lanes). */
 static double tree_double(int first, int lanes, int64_t i) {
     if (lanes == 1) return lane_value(first, i) / 3;
     return tree_double(first, lanes / 2, i) + tree_double(first + lanes / 2, lanes / 2, i);
 }
 
-/* Adds, and notes the most that was asked for at once. */
-static void add(void *context, float *destination, const float *source, int64_t count) {
-    int64_t *most = context;
-    if (count > *most) *most = count;
-    for (int64_t i = 0; i < count; i++) destination[i] += source[i];
-}
-
 static const float guard = 12345.5f;
 
-static void reduces(int64_t count, int64_t limit) {
-    lt_grid_set_message_limit(limit);
-    int64_t most = 0, room = lt_reduce_scratch(&grid, count);
-    lt_reduce_device device = {&most, add};
-    int lanes = LANES / grid.ranks;
-    float *gradients = malloc((size_t)(count + 1) * sizeof *gradients);
-    float *scratch = malloc((size_t)(room + 1) * sizeof *scratch);
-    if (!gradients || !scratch) lt_grid_abort(&grid, LT_IO);
-    for (int64_t i = 0; i < count; i++) gradients[i] = tree_float(grid.rank * lanes, lanes, i);
-    gradients[count] = scratch[room] = guard;
-
-    CHECK(lt_reduce_gradients(&grid, &device, gradients, count, scratch) == LT_OK);
-
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < count; i++) {
-        float right = tree_float(0, LANES, i);
-        wrong += memcmp(&gradients[i], &right, sizeof right) != 0;
-    }
-    CHECK(wrong == 0);
-    CHECK(gradients[count] == guard && scratch[room] == guard);
-    CHECK(most <= limit);
-    CHECK(grid.ranks == 1 ? room == 0 : room <= 1 << 20);
-    free(gradients);
-    free(scratch);
-    lt_grid_set_message_limit(INT64_MAX);
-}
-
-/* Reduce-scatter: this rank's share has the bits of the tree. Once the others hold anything, all-gather
- * brings everybody's shares. */
+/* All-gather brings everybody's shares. */
 static void shares(const int64_t *cuts, int64_t limit) {
     lt_grid_set_message_limit(limit);
-    const int64_t count = cuts[grid.ranks], room = lt_reduce_scratch(&grid, count);
-    const int own = lt_reduce_share(&grid), lanes = LANES / grid.ranks;
-    int64_t most = 0;
-    lt_reduce_device device = {&most, add};
+    const int64_t count = cuts[grid.ranks];
+    const int own = lt_reduce_share(&grid);
     float *values = malloc((size_t)(count + 1) * sizeof *values);
-    float *scratch = malloc((size_t)(room + 1) * sizeof *scratch);
-    if (!values || !scratch) lt_grid_abort(&grid, LT_IO);
-    for (int64_t i = 0; i < count; i++) values[i] = tree_float(grid.rank * lanes, lanes, i);
-    values[count] = scratch[room] = guard;
-
-    CHECK(lt_reduce_scatter(&grid, &device, values, cuts, scratch) == LT_OK);
-    int64_t wrong = 0;
-    for (int64_t i = cuts[own]; i < cuts[own + 1]; i++) {
-        float right = tree_float(0, LANES, i);
-        wrong += memcmp(&values[i], &right, sizeof right) != 0;
-    }
-    CHECK(wrong == 0);
-    CHECK(values[count] == guard && scratch[room] == guard);
-    CHECK(most <= limit);
-
+    if (!values) lt_grid_abort(&grid, LT_IO);
     for (int64_t i = 0; i < count; i++) values[i] = i >= cuts[own] && i < cuts[own + 1] ? (float)i : -1.0f;
+    values[count] = guard;
     CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
-    wrong = 0;
+    int64_t wrong = 0;
     for (int64_t i = 0; i < count; i++) wrong += values[i] != (float)i;
     CHECK(wrong == 0);
     CHECK(values[count] == guard);
     free(values);
-    free(scratch);
     lt_grid_set_message_limit(INT64_MAX);
 }
 
@@ -150,26 +94,13 @@ static void shares_are_dealt_once(void) {
     }
 }
 
-static void copies_from_rank_to_rank(void) {
-    enum { COUNT = 1003 };
-    static float values[COUNT + 1];
-    const int from = grid.ranks - 1, to = 0;
-    lt_grid_set_message_limit(100);
-    for (int i = 0; i <= COUNT; i++) values[i] = (float)(1000 * grid.rank + i);
-    CHECK(lt_data_copy(&grid, from, to, values, COUNT) == LT_OK);
-    const int expected = grid.rank == to ? from : grid.rank;
-    for (int i = 0; i < COUNT; i++) CHECK(values[i] == (float)(1000 * expected + i));
-    CHECK(values[COUNT] == (float)(1000 * grid.rank + COUNT));
-    lt_grid_set_message_limit(INT64_MAX);
-}
-
 /* The values above do tell orders apart: a sum in plain order has other bits in many elements. */
 static void values_depend_on_the_order(void) {
     int differ = 0;
     for (int64_t i = 0; i < 1000; i++) {
-        float serial = 0;
-        for (int lane = 0; lane < LANES; lane++) serial += (float)lane_value(lane, i);
-        differ += serial != tree_float(0, LANES, i);
+        double serial = 0;
+        for (int lane = 0; lane < LANES; lane++) serial += lane_value(lane, i) / 3;
+        differ += serial != tree_double(0, LANES, i);
     }
     CHECK(differ > 200);
 }
@@ -192,16 +123,11 @@ static void reduces_doubles(int count) {
 }
 
 static void refuses_other_numbers_of_ranks(void) {
-    float gradients[4] = {1, 2, 3, 4}, scratch[64];
+    float gradients[4] = {1, 2, 3, 4};
     double values[1] = {1};
-    int64_t most = 0;
-    lt_reduce_device device = {&most, add};
-    CHECK(lt_reduce_scratch(&grid, 4) <= 64);
-    CHECK(lt_reduce_gradients(&grid, &device, gradients, 4, scratch) == LT_BAD_INPUT);
-    CHECK(strstr(lt_error_message(), "3 data ranks") != NULL);
-    CHECK(lt_reduce_doubles(&grid, values, 1) == LT_BAD_INPUT);
     const int64_t cuts[] = {0, 1, 2, 4};
-    CHECK(lt_reduce_scatter(&grid, &device, gradients, cuts, scratch) == LT_BAD_INPUT);
+    CHECK(lt_reduce_doubles(&grid, values, 1) == LT_BAD_INPUT);
+    CHECK(strstr(lt_error_message(), "3 data ranks") != NULL);
     CHECK(lt_all_gather(&grid, gradients, cuts) == LT_BAD_INPUT);
 }
 
@@ -214,15 +140,8 @@ int main(int argc, char **argv) {
         refuses_other_numbers_of_ranks();
     } else {
         values_depend_on_the_order();
-        for (int64_t count = 0; count <= 20; count++) reduces(count, INT64_MAX);
-        for (int64_t count = 0; count <= 70; count += 7)
-            reduces(count, 3); /* messages of one to three elements */
-        reduces(1000, 1);
-        reduces(10007, 128);
-        reduces(1500001, INT64_MAX); /* several pieces of the usual size */
         shares_are_dealt_once();
         shares_of_all_sizes();
-        copies_from_rank_to_rank();
         int counts[] = {0, 1, 3, 64, 65, 200};
         for (int i = 0; i < 6; i++) reduces_doubles(counts[i]);
     }

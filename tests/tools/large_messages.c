@@ -2,6 +2,8 @@
  * Prints the most memory that this rank held, in KiB, and ends with 1 where something arrives wrong. */
 #include "comm/grid.h"
 #include "comm/reduce.h"
+#include "comm/reducer.h"
+#include "comm/tensor.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,22 +57,33 @@ static void sums(double *values) {
     check_right("sum", wrong);
 }
 
-static void add(void *context, float *destination, const float *source, int64_t count) {
-    (void)context;
-    for (int64_t i = 0; i < count; i++) destination[i] += source[i];
-}
-
 static void reduces(float *gradients) {
-    const lt_reduce_device device = {.add = add};
     const int64_t count = bytes / (int64_t)sizeof *gradients;
-    float *scratch = malloc((size_t)lt_reduce_scratch(&grid, count) * sizeof *scratch);
-    if (scratch == NULL) check(lt_fail(LT_IO, "no memory"));
+    const lt_reducer_options options = {.count = count};
+    lt_reducer *reducer;
     for (int64_t i = 0; i < count; i++) gradients[i] = (float)(i % 10007 + grid.rank);
-    check(lt_reduce_gradients(&grid, &device, gradients, count, scratch));
+    check(lt_reducer_open(&grid, &options, &reducer));
+    check(lt_reducer_begin(reducer, gradients, 0, count));
+    check(lt_reducer_end(reducer, NULL));
+    lt_reducer_close(reducer);
     int64_t wrong = 0;
     for (int64_t i = 0; i < count; i++) wrong += gradients[i] != (float)(2 * (i % 10007) + 1);
     check_right("reduction", wrong);
-    free(scratch);
+}
+
+/* Of two data ranks, who then have half each, and of two tensor ranks. */
+static void gathers_shares(float *values) {
+    const int64_t count = bytes / (int64_t)sizeof *values, cuts[] = {0, count / 2, count};
+    for (int tensor_ranks = 1; tensor_ranks <= 2; tensor_ranks++) {
+        for (int64_t i = 0; i < count; i++)
+            values[i] = i >= cuts[grid.rank] && i < cuts[grid.rank + 1] ? (float)(i % 10007) : -1;
+        check(lt_grid_split(&grid, tensor_ranks));
+        check(tensor_ranks == 1 ? lt_all_gather(&grid, values, cuts)
+                                : lt_tensor_all_gather(&grid, values, sizeof *values, cuts));
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < count; i++) wrong += values[i] != (float)(i % 10007);
+        check_right("gathering of shares", wrong);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -83,6 +96,7 @@ int main(int argc, char **argv) {
     gathers(memory);
     sums(memory);
     reduces(memory);
+    gathers_shares(memory);
     free(memory);
     struct rusage used;
     getrusage(RUSAGE_SELF, &used);
