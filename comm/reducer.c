@@ -29,6 +29,8 @@ struct lt_reducer {
 
     /* the reduction under way: of the thread, or of lt_reducer_end() where there is none */
     under_way slots[UNDER_WAY];
+    float *values;
+    int64_t final; /* elements from here on, as far as was seen */
     int64_t begun; /* elements from here on are in buckets that have begun */
     int64_t buckets;
     int share; /* that the bucket before begins in */
@@ -70,14 +72,14 @@ static lt_status begin_bucket(lt_reducer *r, under_way *slot, int64_t first, int
     slot->busy = true;
     if (r->options.reduction == LT_REDUCTION_FAST) {
         const int owner = r->cuts == NULL ? -1 : lt_tree_share(r->share, ranks); /* bits reversed twice */
-        return r->transport.sum(&r->transport, r->gradients + first, count, owner, &slot->transfer);
+        return r->transport.sum(&r->transport, r->values + first, count, owner, &slot->transfer);
     }
     slot->tree = (lt_tree){.transport = &r->transport,
                            .device = &r->options.device,
                            .rank = r->grid->data_rank,
                            .ranks = ranks,
                            .tag = (int)number,
-                           .values = r->gradients,
+                           .values = r->values,
                            .first = first,
                            .count = count,
                            .scratch = r->scratch + number * lt_tree_scratch(r->bucket),
@@ -86,12 +88,12 @@ static lt_status begin_bucket(lt_reducer *r, under_way *slot, int64_t first, int
 }
 
 /* Begins the buckets whose elements are all ready, as far as there are slots. */
-static lt_status begin_buckets(lt_reducer *r, int64_t ready, bool *moved) {
+static lt_status begin_buckets(lt_reducer *r, bool *moved) {
     while (r->begun > 0) {
         under_way *next = &r->slots[r->buckets % UNDER_WAY];
         int share = r->share;
         const int64_t first = bucket_begin(r, r->begun, &share);
-        if (next->busy || first < ready) break;
+        if (next->busy || first < r->final) break;
         if (r->busy_slots == 0) r->busy_since = MPI_Wtime();
         const int64_t count = r->begun - first;
         r->share = share;
@@ -123,11 +125,11 @@ static lt_status advance_buckets(lt_reducer *r, bool *moved) {
 }
 
 /* One look at everything; lets others have the core where nothing moved. */
-static lt_status work(lt_reducer *r, int64_t ready, bool eager) {
+static lt_status work(lt_reducer *r, bool eager) {
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
     bool moved = false;
     LT_CHECK(advance_buckets(r, &moved));
-    LT_CHECK(begin_buckets(r, ready, &moved));
+    LT_CHECK(begin_buckets(r, &moved));
     if (moved) return LT_OK;
     if (eager)
         sched_yield();
@@ -136,13 +138,12 @@ static lt_status work(lt_reducer *r, int64_t ready, bool eager) {
     return LT_OK;
 }
 
-static bool has_work(const lt_reducer *r) {
+/* Takes over what lt_reducer_begin() was told; whether there is something to do. */
+static bool look(lt_reducer *r) {
     int share = r->share;
-    return r->busy_slots > 0 || (r->begun > 0 && bucket_begin(r, r->begun, &share) >= r->ready);
-}
-
-static bool is_finished(const lt_reducer *r) {
-    return r->begun == 0 && r->busy_slots == 0;
+    r->values = r->gradients;
+    r->final = r->ready;
+    return r->busy_slots > 0 || (r->begun > 0 && bucket_begin(r, r->begun, &share) >= r->final);
 }
 
 /* ---- the thread ---- */
@@ -151,18 +152,17 @@ static void *run(void *argument) {
     lt_reducer *r = argument;
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
-        if (r->status != LT_OK || !has_work(r)) {
+        if (r->status != LT_OK || !look(r)) {
             pthread_cond_wait(&r->changed, &r->lock);
             continue;
         }
-        const int64_t ready = r->ready;
         const bool eager = r->waiting;
         pthread_mutex_unlock(&r->lock);
-        const lt_status status = work(r, ready, eager);
+        const lt_status status = work(r, eager);
         pthread_mutex_lock(&r->lock);
         r->status = status;
         if (status != LT_OK) snprintf(r->message, sizeof r->message, "%s", lt_error_message());
-        r->finished = is_finished(r);
+        r->finished = r->begun == 0 && r->busy_slots == 0;
         if (r->finished || status != LT_OK) pthread_cond_broadcast(&r->changed);
     }
     pthread_mutex_unlock(&r->lock);
@@ -268,7 +268,7 @@ lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
     const double begin = MPI_Wtime();
     if (r->grid->data_ranks > 1 && r->options.count > 0) {
         if (r->threaded) LT_CHECK(wait_for_thread(r));
-        while (!is_finished(r)) LT_CHECK(work(r, 0, true));
+        while (!r->threaded && look(r)) LT_CHECK(work(r, true));
     }
     if (times != NULL)
         *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};
