@@ -31,10 +31,10 @@ static double *parts_of(const lt_cut_loss *loss, int rank, int64_t row) {
     return doubles_of(loss->parts) + (rank * loss->rows + row) * LT_LOSS_PARTS;
 }
 
-/* The column of the target's logit; NULL where another rank has it. */
-static float *target_of(const lt_cut_loss *loss, int64_t row) {
+/* The column of the target's logit; -1 where another rank has it. */
+static int64_t target_of(const lt_cut_loss *loss, int64_t row) {
     const int64_t column = integers_of(loss->targets)[row] - loss->vocabulary.first;
-    return column >= 0 && column < loss->vocabulary.count ? logits_of(loss, row) + column : NULL;
+    return column >= 0 && column < loss->vocabulary.count ? column : -1;
 }
 
 static void give(void *context, int64_t index, int worker) {
@@ -42,12 +42,13 @@ static void give(void *context, int64_t index, int worker) {
     const loss_job *job = context;
     const lt_cut_loss *loss = job->loss;
     for (int64_t row = index * job->rows_per_task; row < end_of_task(job, index); row++) {
-        const float *target = target_of(loss, row);
+        float *logits = logits_of(loss, row);
+        const int64_t target = target_of(loss, row);
         double *parts = parts_of(loss, loss->rank, row);
         float largest;
-        parts[LT_LOSS_TARGET] = target == NULL ? 0 : (double)*target;
-        parts[LT_LOSS_SUM] = job->kernels->exponentials(logits_of(loss, row), loss->vocabulary.count,
-                                                        loss->gradient, &largest);
+        parts[LT_LOSS_TARGET] = target < 0 ? 0 : (double)logits[target];
+        parts[LT_LOSS_SUM] =
+            job->kernels->exponentials(logits, loss->vocabulary.count, loss->gradient, &largest);
         parts[LT_LOSS_LARGEST] = (double)largest;
     }
 }
@@ -81,9 +82,10 @@ static void join(void *context, int64_t index, int worker) {
         doubles_of(loss->losses)[row] = join_row(loss, row, &largest, &sum);
         if (!loss->gradient) continue;
         const double own_largest = parts_of(loss, loss->rank, row)[LT_LOSS_LARGEST];
-        float *logits = logits_of(loss, row), *target = target_of(loss, row);
+        float *logits = logits_of(loss, row);
+        const int64_t target = target_of(loss, row);
         job->kernels->multiply(logits, (float)(loss->scale * exp(own_largest - largest) / sum), count);
-        if (target != NULL) *target -= (float)loss->scale;
+        if (target >= 0) logits[target] -= (float)loss->scale;
         memset(logits + count, 0, sizeof(float) * (size_t)(loss->vocabulary.width - count));
     }
 }
