@@ -159,4 +159,3 @@ lt_status lt_data_copy(const lt_grid *grid, int from, int to, float *values, int
     }
     return LT_OK;
 }
-

@@ -54,6 +54,20 @@ static void add_plainly(void *context, float *restrict destination, const float 
     for (int64_t i = 0; i < count; i++) destination[i] += source[i];
 }
 
+static int64_t bucket_elements(const lt_reducer_options *options) {
+    return lt_mpi_piece(options->bucket > 0 ? options->bucket : BUCKET);
+}
+
+/* Floats of scratch for a bucket. */
+static int64_t slot_scratch(const lt_grid *grid, const lt_reducer_options *options) {
+    if (grid->data_ranks == 1 || options->reduction == LT_REDUCTION_FAST) return 0;
+    return lt_tree_scratch(bucket_elements(options), grid->data_ranks, options->cuts != NULL);
+}
+
+static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
+    return UNDER_WAY * (size_t)slot_scratch(grid, options) * sizeof(float);
+}
+
 /* ---- buckets ---- */
 
 /* Where the bucket begins that ends at `end`: buckets lie within a share. Also counts *share down to it. */
@@ -82,7 +96,7 @@ static lt_status begin_bucket(lt_reducer *r, under_way *slot, int64_t first, int
                            .values = r->values,
                            .first = first,
                            .count = count,
-                           .scratch = r->scratch + number * lt_tree_scratch(r->bucket),
+                           .scratch = r->scratch + number * slot_scratch(r->grid, &r->options),
                            .owner = r->cuts == NULL ? LT_TREE_ALL : r->share};
     return lt_tree_sum(&slot->tree);
 }
@@ -182,15 +196,6 @@ static lt_status start_thread(lt_reducer *r) {
 }
 
 /* ---- what others call ---- */
-
-static int64_t bucket_elements(const lt_reducer_options *options) {
-    return lt_mpi_piece(options->bucket > 0 ? options->bucket : BUCKET);
-}
-
-static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
-    if (grid->data_ranks == 1 || options->reduction == LT_REDUCTION_FAST) return 0;
-    return UNDER_WAY * (size_t)lt_tree_scratch(bucket_elements(options)) * sizeof(float);
-}
 
 size_t lt_reducer_bytes(const lt_grid *grid, const lt_reducer_options *options) {
     return sizeof(lt_reducer) + scratch_bytes(grid, options);
