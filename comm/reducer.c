@@ -8,14 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKET = 1 << 20, UNDER_WAY = 4, PAUSE_NS = 100000 };
+enum { BUCKET = 128 * 1024, UNDER_WAY = 8, PAUSE_NS = 100000 };
+
+_Static_assert(2 * (int)UNDER_WAY <= (int)LT_TRANSFERS_AT_ONCE, "one look at all");
 
 /* A bucket under way; number b of a reduction uses slot b % UNDER_WAY, which is the tag of its messages too:
  * how far the buckets before it are differs from rank to rank. */
 typedef struct under_way {
     bool busy;
-    lt_tree tree;         /* LT_REDUCTION_TREE */
-    lt_transfer transfer; /* LT_REDUCTION_FAST */
+    lt_tree tree;    /* LT_REDUCTION_TREE */
+    lt_transfer sum; /* LT_REDUCTION_FAST */
 } under_way;
 
 struct lt_reducer {
@@ -86,7 +88,7 @@ static lt_status begin_bucket(lt_reducer *r, under_way *slot, int64_t first, int
     slot->busy = true;
     if (r->options.reduction == LT_REDUCTION_FAST) {
         const int owner = r->cuts == NULL ? -1 : lt_tree_share(r->share, ranks); /* bits reversed twice */
-        return r->transport.sum(&r->transport, r->values + first, count, owner, &slot->transfer);
+        return r->transport.sum(&r->transport, r->values + first, count, owner, &slot->sum);
     }
     slot->tree = (lt_tree){.transport = &r->transport,
                            .device = &r->options.device,
@@ -120,17 +122,28 @@ static lt_status begin_buckets(lt_reducer *r, bool *moved) {
     return LT_OK;
 }
 
-static lt_status advance_buckets(lt_reducer *r, bool *moved) {
+static lt_status look_at_messages(lt_reducer *r) {
+    lt_transfer *transfers[2 * UNDER_WAY];
+    int count = 0;
     for (under_way *slot = r->slots; slot < r->slots + UNDER_WAY; slot++) {
-        bool done;
         if (!slot->busy) continue;
-        if (r->options.reduction == LT_REDUCTION_TREE) {
-            LT_CHECK(lt_tree_advance(&slot->tree, false, moved));
-            done = slot->tree.done;
+        if (r->options.reduction == LT_REDUCTION_FAST) {
+            transfers[count++] = &slot->sum;
         } else {
-            LT_CHECK(r->transport.test(&r->transport, &slot->transfer, &done));
+            transfers[count++] = &slot->tree.under_way[0];
+            transfers[count++] = &slot->tree.under_way[1];
         }
-        if (!done) continue;
+    }
+    return count == 0 ? LT_OK : r->transport.look(&r->transport, transfers, count);
+}
+
+static lt_status advance_buckets(lt_reducer *r, bool *moved) {
+    const bool fast = r->options.reduction == LT_REDUCTION_FAST;
+    LT_CHECK(look_at_messages(r));
+    for (under_way *slot = r->slots; slot < r->slots + UNDER_WAY; slot++) {
+        if (!slot->busy) continue;
+        if (!fast) LT_CHECK(lt_tree_advance(&slot->tree, moved));
+        if (!(fast ? lt_transfer_done(&slot->sum) : slot->tree.done)) continue;
         slot->busy = false;
         *moved = true;
         if (--r->busy_slots == 0) r->busy_s += MPI_Wtime() - r->busy_since;
@@ -138,18 +151,11 @@ static lt_status advance_buckets(lt_reducer *r, bool *moved) {
     return LT_OK;
 }
 
-/* One look at everything; lets others have the core where nothing moved. */
-static lt_status work(lt_reducer *r, bool eager) {
-    const struct timespec pause = {.tv_nsec = PAUSE_NS};
-    bool moved = false;
-    LT_CHECK(advance_buckets(r, &moved));
-    LT_CHECK(begin_buckets(r, &moved));
-    if (moved) return LT_OK;
-    if (eager)
-        sched_yield();
-    else
-        nanosleep(&pause, NULL);
-    return LT_OK;
+/* Does what can be done now. */
+static lt_status work(lt_reducer *r, bool *moved) {
+    *moved = false;
+    LT_CHECK(advance_buckets(r, moved));
+    return begin_buckets(r, moved);
 }
 
 /* Takes over what lt_reducer_begin() was told; whether there is something to do. */
@@ -162,6 +168,22 @@ static bool look(lt_reducer *r) {
 
 /* ---- the thread ---- */
 
+/* Leaves the core to others: to those that compute until there may be more to do. */
+static void rest(lt_reducer *r) {
+    struct timespec until;
+    if (r->waiting) {
+        pthread_mutex_unlock(&r->lock);
+        sched_yield();
+        pthread_mutex_lock(&r->lock);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += PAUSE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&r->changed, &r->lock, &until);
+}
+
 static void *run(void *argument) {
     lt_reducer *r = argument;
     pthread_mutex_lock(&r->lock);
@@ -170,14 +192,15 @@ static void *run(void *argument) {
             pthread_cond_wait(&r->changed, &r->lock);
             continue;
         }
-        const bool eager = r->waiting;
+        bool moved;
         pthread_mutex_unlock(&r->lock);
-        const lt_status status = work(r, eager);
+        const lt_status status = work(r, &moved);
         pthread_mutex_lock(&r->lock);
         r->status = status;
         if (status != LT_OK) snprintf(r->message, sizeof r->message, "%s", lt_error_message());
         r->finished = r->begun == 0 && r->busy_slots == 0;
         if (r->finished || status != LT_OK) pthread_cond_broadcast(&r->changed);
+        if (!moved) rest(r);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -271,9 +294,13 @@ lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
                        "the reduction of gradients was ended on rank %d before %lld of %lld were ready",
                        r->grid->rank, (long long)r->ready, (long long)r->options.count);
     const double begin = MPI_Wtime();
+    bool moved;
     if (r->grid->data_ranks > 1 && r->options.count > 0) {
         if (r->threaded) LT_CHECK(wait_for_thread(r));
-        while (!r->threaded && look(r)) LT_CHECK(work(r, true));
+        while (!r->threaded && look(r)) {
+            LT_CHECK(work(r, &moved));
+            if (!moved) sched_yield();
+        }
     }
     if (times != NULL)
         *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};

@@ -118,16 +118,8 @@ static lt_status next_level(lt_tree *tree) {
     return gather_from(tree, tree->owner == LT_TREE_ALL ? tree->ranks / 2 : tree->ranks / 4);
 }
 
-lt_status lt_tree_advance(lt_tree *tree, bool wait, bool *moved) {
-    while (!tree->done) {
-        bool arrived[2] = {true, true};
-        if (wait) {
-            LT_CHECK(lt_transfers_wait(tree->transport, tree->under_way, 2));
-        } else {
-            for (int i = 0; i < 2; i++)
-                LT_CHECK(tree->transport->test(tree->transport, &tree->under_way[i], &arrived[i]));
-        }
-        if (!arrived[0] || !arrived[1]) return LT_OK;
+lt_status lt_tree_advance(lt_tree *tree, bool *moved) {
+    while (!tree->done && lt_transfer_done(&tree->under_way[0]) && lt_transfer_done(&tree->under_way[1])) {
         *moved = true;
         LT_CHECK(next_level(tree));
     }

@@ -43,8 +43,7 @@ int64_t lt_tree_scratch(int64_t count, int ranks, bool to_owner);
 lt_status lt_tree_sum(lt_tree *tree);
 lt_status lt_tree_gather(lt_tree *tree);
 
-/* Does what can be done: sets *moved where something was, and tree->done. With `wait`, returns when all is
- * done. */
-lt_status lt_tree_advance(lt_tree *tree, bool wait, bool *moved);
+/* Goes on where both transfers under way are seen to be done: sets *moved then, and tree->done at the end. */
+lt_status lt_tree_advance(lt_tree *tree, bool *moved);
 
 #endif
