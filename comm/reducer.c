@@ -57,7 +57,8 @@ static void add_plainly(void *context, float *restrict destination, const float 
 }
 
 static int64_t bucket_elements(const lt_reducer_options *options) {
-    return lt_mpi_piece(options->bucket > 0 ? options->bucket : BUCKET);
+    const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
+    return lt_mpi_piece(bucket < options->count ? bucket : options->count);
 }
 
 /* Floats of scratch for a bucket. */

@@ -4,7 +4,6 @@
 #include "comm/log.h"
 #include "comm/thread.h"
 #include "comm/watchdog.h"
-#include "trainer/zero.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -76,10 +75,8 @@ static lt_status begin(lt_run *run) {
     const lt_tensor_access access = lt_run_tensors(run);
     *b = (lt_background){.run = run, .began = lt_now_s()};
     lt_run_header(run, &b->header);
-    LT_CHECK(lt_zero_gather_tails(run));
-    LT_CHECK(
-        lt_run_share(run, lt_save_begin(&run->grid, run->layout, run->config.checkpoint.dir, &b->header,
-                                        lt_model_registry(run->model), &access, run->snapshot, &b->save)));
+    LT_CHECK(lt_run_share(run, lt_save_begin(&run->grid, run->layout, run->config.checkpoint.dir, &b->header,
+                                             &run->registry, &access, run->snapshot, &b->save)));
     b->foreground_s = lt_now_s() - b->began;
     start_thread(b);
     return LT_OK;
@@ -87,7 +84,7 @@ static lt_status begin(lt_run *run) {
 
 lt_status lt_background_create(lt_run *run) {
     const lt_tensor_access access = lt_run_tensors(run);
-    run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, lt_model_registry(run->model), &access);
+    run->snapshot_bytes = lt_save_snapshot_bytes(&run->grid, &run->registry, &access);
     run->snapshot = malloc(run->snapshot_bytes + 1);
     run->background = calloc(1, sizeof *run->background);
     if (run->snapshot == NULL || run->background == NULL)

@@ -2,8 +2,9 @@
 
 #include "comm/log.h"
 #include "comm/topology.h"
+#include "trainer/setup.h"
+#include "trainer/tensors.h"
 #include "trainer/version.h"
-#include "trainer/zero.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static void describe_model(const lt_run *run) {
                 (long long)shape->layers, (long long)shape->hidden, (long long)shape->heads,
                 (long long)shape->key_heads, (long long)lt_head_size(shape), (long long)shape->intermediate,
                 (long long)shape->vocabulary, shape->tied ? "tied" : "untied",
-                1e-6 * (double)lt_model_registry(run->model)->elements);
+                1e-6 * (double)run->registry.elements);
     if (shape->attention == LT_ATTENTION_LAZY)
         lt_log_info("attention  lazy (Elastic-Softmax), distance bias over %lld tokens, tau from %g%s",
                     (long long)shape->bias_length, shape->tau_init,
@@ -109,9 +110,8 @@ static void describe_memory(const lt_run *run) {
     const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
     const double batches =
         (double)(run->config.train.micro_batch * (run->config.data.seq_len + 1)) * 4 * 3 * 5;
-    const double exchange =
-        4 * (double)lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements) +
-        (double)lt_zero_bytes(run);
+    const lt_reducer_options reducer = lt_run_reducer_options(run);
+    const double exchange = (double)lt_reducer_bytes(&run->grid, &reducer) + (double)lt_tensors_bytes(run);
     const double total = (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
                          (double)plan.activations + (double)plan.scratch + exchange + batches +
                          (double)run->snapshot_bytes;

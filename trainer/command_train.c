@@ -11,6 +11,7 @@ static void print_help(void) {
         "Usage: [mpirun -n R] lazytrain train CONFIG.yaml [OPTION]...\n"
         "\n"
         "Trains the model that CONFIG.yaml describes, on R ranks, and keeps checkpoints in checkpoint.dir.\n"
+        "R is the number of data ranks times parallel.tensor, the ranks that share one copy of the model.\n"
         "\n"
         "  --set KEY.PATH=VALUE   sets a key of the config; wins over the file; may be repeated\n"
         "  --resume auto          go on from the newest good checkpoint, start anew where there is none "

@@ -145,6 +145,10 @@ char *lt_config_print(const lt_config *config);
 lt_status lt_config_check_resume(const lt_config *saved, int64_t saved_step, const lt_config *resumed,
                                  const char *const *allowed, int allowed_count, char *note, size_t size);
 
+/* Whether parallel.tensor fits the model and this many ranks. LT_BAD_INPUT says what it does not divide, and
+ * the widths that would do. */
+lt_status lt_config_check_width(const lt_config *config, int64_t ranks);
+
 /* The table as help text: key, default, meaning; at most 100 columns. */
 void lt_config_help(FILE *out);
 

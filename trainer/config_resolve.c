@@ -264,6 +264,16 @@ static lt_status check_evaluation(const lt_config_reading *reading) {
                            config->train.eval_every);
 }
 
+static lt_status check_sharding(const lt_config_reading *reading) {
+    const int64_t zero = reading->config->parallel.zero;
+    if (zero <= 1) return LT_OK;
+    return lt_reading_fail(reading, "parallel.zero",
+                           "found %" PRId64
+                           ", expected 0 or 1: gradients are summed whole, lane by lane, and stay so; where "
+                           "memory is short use 1, and parallel.tensor to share out weights and gradients",
+                           zero);
+}
+
 lt_status lt_reading_resolve(lt_config_reading *reading, const lt_config *kept) {
     LT_CHECK(check_required(reading));
     LT_CHECK(resolve_model(reading));
@@ -271,5 +281,6 @@ lt_status lt_reading_resolve(lt_config_reading *reading, const lt_config *kept) 
     LT_CHECK(resolve_folders(reading));
     LT_CHECK(resolve_batches(reading, kept));
     LT_CHECK(resolve_schedule(reading, kept));
+    LT_CHECK(check_sharding(reading));
     return check_evaluation(reading);
 }

@@ -140,18 +140,22 @@ const lt_config_key lt_config_keys[] = {
         "on a loss or gradient that is not finite; skip drops the update", CHOICES("stop|skip")),
     KEY(train.max_skips, INTEGER, "3", FREE, "updates that may be dropped in a row", RANGE(0, MAX_STEPS)),
 
-    KEY(parallel.tensor, INTEGER, "1", FREE_BITS, "ranks that share one copy of the model", RANGE(1, 65536),
-        TO_COME("tensor parallelism", "1")),
+    KEY(parallel.tensor, INTEGER, "1", FREE_BITS,
+        "neighbouring ranks that share one copy of the model; divides the ranks, num_heads and "
+        "intermediate_size, and divides num_kv_heads or is a multiple of it",
+        RANGE(1, 65536)),
     KEY(parallel.zero, INTEGER, "0", FREE,
         "1: each data rank keeps the moments of a share of the parameters and updates it; the same bits",
-        RANGE(0, 3), TO_COME("sharding of gradients and weights", "0|1")),
+        RANGE(0, 3)),
     KEY(parallel.lanes, INTEGER, FOLLOWS("up to 8"), FREE_BITS,
         "lanes of the deterministic sum: a power of two that divides global_batch / micro_batch; the most "
         "ranks that "
         "may share the data",
         WORD("auto", 0), RANGE(1, MAX_BATCH)),
-    KEY(parallel.reduction, CHOICE, "tree", FREE_BITS, "order in which gradients are summed",
-        CHOICES("tree|fast"), TO_COME("the unordered reduction", "tree")),
+    KEY(parallel.reduction, CHOICE, "tree", FREE_BITS,
+        "sum of gradients over data ranks: along the lanes' tree, the same bits at any number of ranks; or "
+        "as the MPI library likes",
+        CHOICES("tree|fast")),
     KEY(parallel.backend, CHOICE, "auto", FREE, "what carries the gradients", CHOICES("auto|mpi|nccl"),
         TO_COME("the NCCL backend", "mpi|auto")),
 

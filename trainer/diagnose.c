@@ -1,5 +1,6 @@
 #include "trainer/run.h"
 
+#include "comm/tensor.h"
 #include "comm/watchdog.h"
 
 #include <string.h>
@@ -10,6 +11,21 @@ static const double SINK_THRESHOLD = 0.3;
 
 static double ratio(double part, double whole) {
     return whole > 0 ? part / whole : 0;
+}
+
+/* The tau of all heads of a layer, to run->taus. */
+static lt_status gather_taus(lt_run *run, int64_t layer) {
+    char name[96];
+    float tau[1024];
+    snprintf(name, sizeof name, "model.layers.%lld.attn.tau", (long long)layer);
+    const lt_parameter *held = lt_registry_find(lt_model_registry(run->model), name);
+    double *own = run->taus + run->grid.tensor_rank * held->count;
+    for (int64_t first = 0, count; first < held->count; first += count) {
+        count = held->count - first < 1024 ? held->count - first : 1024;
+        LT_CHECK(lt_model_get(run->model, LT_ARRAY_PARAMETERS, held, first, count, tau));
+        for (int64_t head = 0; head < count; head++) own[first + head] = (double)tau[head];
+    }
+    return lt_tensor_all_gather_doubles(&run->grid, run->taus, held->count);
 }
 
 lt_status lt_run_diagnose(lt_run *run, lt_metrics_diagnostics *diagnostics) {
@@ -34,16 +50,9 @@ lt_status lt_run_diagnose(lt_run *run, lt_metrics_diagnostics *diagnostics) {
             live_tiles += s[LT_STAT_LIVE_TILES];
         }
         if (shape->attention != LT_ATTENTION_LAZY) continue;
-        char name[96];
-        float tau[1024];
-        snprintf(name, sizeof name, "model.layers.%lld.attn.tau", (long long)layer);
-        const lt_parameter *parameter = lt_registry_find(lt_model_registry(run->model), name);
-        for (int64_t first = 0, count; first < heads; first += count) {
-            count = heads - first < 1024 ? heads - first : 1024;
-            LT_CHECK(lt_model_get(run->model, LT_ARRAY_PARAMETERS, parameter, first, count, tau));
-            for (int64_t head = 0; head < count; head++)
-                by_layer[3 * layers + layer] += (double)tau[head] / (double)heads;
-        }
+        LT_CHECK(gather_taus(run, layer));
+        for (int64_t head = 0; head < heads; head++)
+            by_layer[3 * layers + layer] += run->taus[head] / (double)heads;
     }
     *diagnostics = (lt_metrics_diagnostics){.sink_heads = sink_heads / (double)(layers * heads),
                                             .live_tiles = ratio(live_tiles, tiles),

@@ -50,7 +50,7 @@ void lt_interval_close(lt_interval *interval) {
 
 void lt_interval_begin(lt_interval *interval) {
     interval->steps = 0;
-    interval->data_wait_ms = interval->comm_wait_ms = 0;
+    interval->data_wait_ms = interval->comm_wait_ms = interval->comm_ms = 0;
     interval->began = lt_now_s();
 }
 
@@ -72,6 +72,7 @@ lt_status lt_interval_gather(lt_interval *interval, const lt_grid *grid, double 
     const lt_rank_times own = {.step_ms = 1e3 * (lt_now_s() - interval->began) / steps,
                                .data_wait_ms = interval->data_wait_ms / steps,
                                .comm_wait_ms = interval->comm_wait_ms / steps,
+                               .comm_ms = interval->comm_ms / steps,
                                .peak_gflops = peak_gflops};
     LT_CHECK(lt_grid_all_gather(grid, &own, interval->all, sizeof own));
     double peak = 0;
@@ -82,6 +83,7 @@ lt_status lt_interval_gather(lt_interval *interval, const lt_grid *grid, double 
         metrics->step_ms = fmax(metrics->step_ms, times->step_ms);
         metrics->data_wait_ms = fmax(metrics->data_wait_ms, times->data_wait_ms);
         metrics->comm_wait_ms = fmax(metrics->comm_wait_ms, times->comm_wait_ms);
+        metrics->comm_ms = fmax(metrics->comm_ms, times->comm_ms);
         peak += times->peak_gflops;
     }
     interval->total_steps += interval->steps;

@@ -8,7 +8,7 @@
 
 /* What ranks tell each other of an interval: means a step. */
 typedef struct lt_rank_times {
-    double step_ms, data_wait_ms, comm_wait_ms, peak_gflops;
+    double step_ms, data_wait_ms, comm_wait_ms, comm_ms, peak_gflops;
 } lt_rank_times;
 
 typedef struct lt_straggler {
@@ -18,10 +18,10 @@ typedef struct lt_straggler {
 } lt_straggler;
 
 typedef struct lt_interval {
-    int64_t steps;                     /* done in it */
-    double began;                      /* lt_now_s() */
-    double data_wait_ms, comm_wait_ms; /* of this rank, summed; the caller adds */
-    lt_rank_times *all;                /* one a rank */
+    int64_t steps;                              /* done in it */
+    double began;                               /* lt_now_s() */
+    double data_wait_ms, comm_wait_ms, comm_ms; /* of this rank, summed; the caller adds */
+    lt_rank_times *all;                         /* one a rank */
     double *busy_ms,
         *total_busy_ms; /* one a rank: a step of this interval; summed over all steps of the run */
     double *sorted;     /* scratch */

@@ -25,7 +25,7 @@ enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
 
 static void print_help(void) {
     printf("Usage: lazytrain COMMAND [ARGUMENT]...\n\n"
-           "Pretrains Lazy Attention language models on data-parallel ranks.\n\n");
+           "Pretrains Lazy Attention language models on data- and tensor-parallel ranks.\n\n");
     for (int i = 0; i < COMMAND_COUNT; i++) printf("  %-10s %s\n", COMMANDS[i].name, COMMANDS[i].summary);
     printf("\n  --version  version, commit, build options, instruction set, BLAS kernel\n"
            "  --help     this text; lazytrain COMMAND --help tells about a command\n");

@@ -194,6 +194,7 @@ lt_status lt_metrics_write_step(lt_metrics *metrics, const lt_metrics_step *valu
     add_number(metrics, "tokens_per_s_per_rank", values->tokens_per_s_per_rank);
     add_number(metrics, "data_wait_ms", values->data_wait_ms);
     add_number(metrics, "comm_wait_ms", values->comm_wait_ms);
+    add_number(metrics, "comm_ms", values->comm_ms);
     add_integer(metrics, "slowest_rank", values->slowest_rank);
     add_number(metrics, "slowest_excess_ms", values->slowest_excess_ms);
     add_number(metrics, "flops_utilisation", values->flops_utilisation);

@@ -1,16 +1,22 @@
 #include "trainer/setup.h"
 
+#include "comm/reduce.h"
+
 #include "trainer/background.h"
 #include "trainer/memory.h"
+#include "trainer/tensors.h"
+#include "trainer/zero.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* Which of 1, 2, 4, ... ranks could run `lanes` lanes, as text. */
-static void list_ranks(int64_t lanes, char *text, size_t size) {
+/* How many ranks could run `lanes` lanes: 1, 2, 4, ... data ranks of `width` each, as text. */
+static void list_ranks(int64_t lanes, int width, char *text, size_t size) {
     size_t used = 0;
     text[0] = '\0';
     for (int64_t ranks = 1; ranks <= lanes && used < size; ranks *= 2)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", ranks > 1 ? ", " : "", (long long)ranks);
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", ranks > 1 ? ", " : "",
+                                 (long long)(ranks * width));
 }
 
 /* What config and grid mean together. */
@@ -23,7 +29,7 @@ lt_status lt_run_divide_work(lt_run *run) {
     run->first_batch = run->grid.data_rank * run->own_batches;
     if (lanes % ranks != 0) {
         char choices[128];
-        list_ranks(lanes, choices, sizeof choices);
+        list_ranks(lanes, run->grid.tensor_ranks, choices, sizeof choices);
         return lt_fail(
             LT_BAD_INPUT,
             "%s: %lld data ranks cannot share parallel.lanes %lld (of %lld micro-batches) evenly; start %s "
@@ -48,6 +54,7 @@ void lt_run_fill_model_options(lt_run *run) {
         .training = true,
         .gradient_buffers = 1 + log2_of(run->own_lanes),
         .loss_slots = run->own_batches * run->config.train.micro_batch,
+        .group = run->grid.tensor_ranks > 1 ? &run->group : NULL,
     };
     if (run->config.parallel.zero > 0) {
         run->model_options.share = lt_reduce_share(&run->grid);
@@ -58,7 +65,7 @@ void lt_run_fill_model_options(lt_run *run) {
 /* About what the copy of this rank's share of a checkpoint takes. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
     if (!run->config.checkpoint.async) return 0;
-    return 3 * (double)plan->parameters / run->grid.ranks;
+    return 3 * (double)plan->parameters / run->grid.data_ranks;
 }
 
 /* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
@@ -88,9 +95,8 @@ lt_status lt_run_check_memory(lt_run *run) {
     const double available = lt_memory_available("") / run->grid.local_ranks;
     const double needed = needed_bytes(run, &run->model_options);
     if (available == 0 || needed <= available) {
-        const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
-        run->checkpoint_bytes =
-            (int64_t)(3 * plan.parameters) + (1 << 20); /* weights, two moments, some metrics */
+        run->checkpoint_bytes = 3 * (int64_t)sizeof(float) * run->registry.elements +
+                                (1 << 20); /* weights, two moments, some metrics */
         return LT_OK;
     }
     lt_model_options less = run->model_options;
@@ -108,24 +114,31 @@ lt_status lt_run_check_memory(lt_run *run) {
                    run->arguments.config_path, needed / 0x1p30, available / 0x1p30, advice);
 }
 
+lt_reducer_options lt_run_reducer_options(const lt_run *run) {
+    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
+    return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
+                                .count = lt_model_registry(run->model)->elements,
+                                .cuts = run->zero != NULL ? lt_zero_cuts(run) : NULL};
+}
+
 /* Everything that a step works in, sized once. */
 lt_status lt_run_allocate(lt_run *run) {
     const lt_model_options *options = &run->model_options;
-    const int64_t scratch = lt_reduce_scratch(&run->grid, lt_model_registry(run->model)->elements);
     const int64_t layers = options->shape.layers, statistics = layers * options->shape.heads * LT_STATISTICS;
     const int64_t evaluated = run->config.train.eval_batches * run->config.train.global_batch;
     const int64_t batch = 3 * options->micro_batch * options->sequence_length; /* inputs, targets, starts */
-    run->reduce_scratch = malloc(sizeof(float) * (size_t)(scratch + 1));
+    run->tensor_memory = malloc(lt_tensors_bytes(run) + 1);
     run->step_workspace = malloc(sizeof(double) * (size_t)lt_step_workspace(run->model, options->loss_slots));
     run->evaluation_sums = malloc(sizeof(double) * (size_t)(evaluated + 1));
     run->evaluation_memory = malloc(sizeof(int32_t) * (size_t)batch);
     run->evaluation_sample = malloc(sizeof(int32_t) * (size_t)(options->sequence_length + 1));
     run->diagnostic_memory = malloc(sizeof(int32_t) * (size_t)batch);
     run->statistics = malloc(sizeof(double) * (size_t)statistics);
+    run->taus = malloc(sizeof(double) * (size_t)options->shape.heads);
     run->layer_means = malloc(sizeof(double) * (size_t)(4 * layers));
-    if (run->reduce_scratch == NULL || run->step_workspace == NULL || run->evaluation_sums == NULL ||
+    if (run->tensor_memory == NULL || run->step_workspace == NULL || run->evaluation_sums == NULL ||
         run->evaluation_memory == NULL || run->evaluation_sample == NULL || run->diagnostic_memory == NULL ||
-        run->statistics == NULL || run->layer_means == NULL)
+        run->statistics == NULL || run->taus == NULL || run->layer_means == NULL)
         return lt_fail(LT_IO, "no memory for the buffers of a training step");
     return run->config.checkpoint.async ? lt_background_create(run) : LT_OK;
 }

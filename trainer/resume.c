@@ -45,12 +45,7 @@ static lt_status discard(void *context, lt_tensor_kind kind, const lt_parameter 
 
 /* Whether all that the run wants of a checkpoint is there, whole and in the model's shapes. */
 static lt_status check_contents(const lt_run *run, const char *path, bool resumes) {
-    lt_registry registry;
-    LT_CHECK(lt_registry_create(&run->model_options.shape, &registry));
-    const lt_status status =
-        lt_checkpoint_load(path, &registry, resumes, &(lt_tensor_access){.put = discard});
-    lt_registry_destroy(&registry);
-    return status;
+    return lt_checkpoint_load(path, &run->registry, resumes, &(lt_tensor_access){.put = discard});
 }
 
 static void warn_of_other_bits(const lt_run *run, const lt_provenance *saved, const char *changed) {

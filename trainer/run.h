@@ -5,11 +5,12 @@
 
 #include "checkpoints/checkpoint.h"
 #include "comm/grid.h"
-#include "comm/reduce.h"
+#include "comm/reducer.h"
 #include "data/loader.h"
 #include "model/step.h"
 #include "trainer/arguments.h"
 #include "trainer/config.h"
+#include "trainer/interval.h"
 #include "trainer/metrics.h"
 #include "trainer/signals.h"
 
@@ -34,10 +35,13 @@ typedef struct lt_run {
     lt_layout *layout; /* of checkpoints; rank 0; else NULL */
 
     lt_device *device;
-    double peak_gflops; /* of this rank: what utilisation is against */
+    double peak_gflops;    /* of this rank: what utilisation is against */
+    lt_registry registry;  /* of the whole model, as checkpoints have it */
+    lt_tensor_group group; /* trainer/group.h */
     lt_model_options model_options;
     lt_model *model;
-    lt_zero *zero; /* trainer/zero.h; NULL: every rank has all moments */
+    lt_zero *zero;       /* trainer/zero.h; NULL: every rank has all moments */
+    lt_reducer *reducer; /* of gradients, over data ranks */
 
     lt_mixture mixture; /* of data.train: its datasets are this run's */
     lt_data_identity identity;
@@ -65,14 +69,16 @@ typedef struct lt_run {
     void *snapshot;            /* checkpoint.async: this rank's share of a checkpoint; else NULL */
     lt_background *background; /* trainer/background.h; NULL where snapshot is */
 
-    float *reduce_scratch;
+    lt_interval interval; /* of the steps since the last logged one */
+    float *tensor_memory; /* trainer/tensors.h */
     double *step_workspace;
     double *evaluation_sums;                        /* one a sample */
     int32_t *evaluation_memory, *evaluation_sample; /* a micro-batch; a sample */
-    lt_tokens
-        diagnostic_tokens; /* a copy of the global batch's first micro-batch; rank 0 on diagnostic steps */
+    lt_tokens diagnostic_tokens; /* a copy of the global batch's first micro-batch; on diagnostic steps, data
+                                    rank 0 */
     int32_t *diagnostic_memory;
     double *statistics;  /* [layers, heads, LT_STATISTICS] */
+    double *taus;        /* [heads], of a layer */
     double *layer_means; /* [4, layers] */
 } lt_run;
 
@@ -109,7 +115,7 @@ bool lt_run_validation_is_due(const lt_run *run, int64_t step);
 lt_status lt_run_validate(lt_run *run, bool (*wants_to_stop)(void *context), void *context, bool *stopped);
 
 /* Means over layers and heads of the attention statistics of run->diagnostic_tokens with the present weights.
- * Arrays of `diagnostics` live until the next call. Local, rank 0. */
+ * Arrays of `diagnostics` live until the next call. Collective on the tensor group of data rank 0. */
 lt_status lt_run_diagnose(lt_run *run, lt_metrics_diagnostics *diagnostics);
 
 /* The path of checkpoint `step` in the run's folder. Local. */
@@ -129,6 +135,13 @@ static inline lt_array lt_array_of(lt_tensor_kind kind) {
 
 /* Seconds on a clock that only goes forward. Local. */
 double lt_now_s(void);
+
+/* Counts the time since `began` as one in which this rank waited for an exchange. Local. */
+static inline void lt_run_waited(lt_run *run, double began) {
+    const double ms = 1e3 * (lt_now_s() - began);
+    run->interval.comm_wait_ms += ms;
+    run->interval.comm_ms += ms;
+}
 
 /* Makes a status that one rank alone may have the same on all ranks, message included. An error that passed
  * through here is known to all ranks; any other one is this rank's alone, and the top must abort for it. */

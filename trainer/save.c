@@ -3,24 +3,8 @@
 #include "checkpoints/folder.h"
 #include "comm/log.h"
 #include "comm/watchdog.h"
-#include "trainer/zero.h"
 
 #include <string.h>
-
-static lt_status get_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
-                            int64_t count, int writer, float *values) {
-    const lt_run *run = context;
-    if (writer != run->grid.rank) return LT_OK;
-    LT_CHECK(lt_model_get(run->model, lt_array_of(kind), parameter, first, count, values));
-    if (run->zero != NULL) lt_zero_get_tail(run, kind, parameter, first, count, values);
-    return LT_OK;
-}
-
-static lt_status put_tensor(void *context, lt_tensor_kind kind, const lt_parameter *parameter, int64_t first,
-                            int64_t count, const float *values) {
-    const lt_run *run = context;
-    return lt_model_put(run->model, lt_array_of(kind), parameter, first, count, values);
-}
 
 void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
     *header = (lt_checkpoint_header){.step = run->step,
@@ -36,23 +20,10 @@ void lt_run_header(const lt_run *run, lt_checkpoint_header *header) {
     memcpy(header->tokenizer_hash, run->config.tokenizer_hash, sizeof header->tokenizer_hash);
 }
 
-lt_tensor_access lt_run_tensors(lt_run *run) {
-    lt_tensor_access access = {.context = run, .get = get_tensor, .put = put_tensor};
-    if (run->zero != NULL) {
-        access.writer = lt_zero_writer;
-        access.needs = lt_zero_needs;
-    }
-    return access;
-}
-
 lt_status lt_run_plan_saves(lt_run *run) {
     lt_checkpoint_header header;
-    lt_registry registry;
     lt_run_header(run, &header);
-    LT_CHECK(lt_registry_create(&run->model_options.shape, &registry));
-    const lt_status status = lt_layout_create(&header, &registry, &run->layout);
-    lt_registry_destroy(&registry);
-    return status;
+    return lt_layout_create(&header, &run->registry, &run->layout);
 }
 
 static lt_status save_once(lt_run *run) {
@@ -62,9 +33,8 @@ static lt_status save_once(lt_run *run) {
     lt_status ready = run->folder_locked ? lt_folder_check_lock(run->config.checkpoint.dir) : LT_OK;
     if (ready == LT_OK && run->metrics != NULL) ready = lt_metrics_sync(run->metrics);
     LT_CHECK(lt_run_share(run, ready));
-    LT_CHECK(lt_zero_gather_tails(run));
     const lt_status saved = lt_checkpoint_save(&run->grid, run->layout, run->config.checkpoint.dir, &header,
-                                               lt_model_registry(run->model), &access);
+                                               &run->registry, &access);
     LT_CHECK(lt_run_share(run, saved));
     const lt_status status = run->grid.rank == 0
                                  ? lt_folder_retain(run->config.checkpoint.dir, run->config.checkpoint.keep,

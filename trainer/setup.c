@@ -3,6 +3,7 @@
 #include "checkpoints/folder.h"
 #include "comm/watchdog.h"
 #include "trainer/background.h"
+#include "trainer/group.h"
 #include "trainer/version.h"
 #include "trainer/zero.h"
 
@@ -42,6 +43,13 @@ static lt_status share_config(lt_run *run) {
     if (first) return lt_run_share(run, LT_OK);
     lt_config_free(&run->config);
     return lt_run_share(run, lt_config_parse(run->config_text, "resolved config", &run->config));
+}
+
+static lt_status split_ranks(lt_run *run) {
+    LT_CHECK(lt_run_share(run, lt_config_check_width(&run->config, run->grid.ranks)));
+    LT_CHECK(lt_grid_split(&run->grid, (int)run->config.parallel.tensor));
+    lt_run_fill_group(run);
+    return LT_OK;
 }
 
 /* Rank 0 opened the tokenizer with the config; the others do, and must find the same. `hash` is rank 0's. */
@@ -89,8 +97,8 @@ static lt_status open_sources(const lt_run *run, const lt_config_sources *source
                               .raw = run->tokenizer == NULL ? NULL : &raw,
                               .sequence_length = run->config.data.seq_len,
                               .vocabulary = run->config.model.vocab_size,
-                              .check_share = run->grid.data_rank,
-                              .check_shares = sources == &run->config.data.train ? run->grid.data_ranks : 0},
+                              .check_share = run->grid.rank,
+                              .check_shares = sources == &run->config.data.train ? run->grid.ranks : 0},
         dataset);
 }
 
@@ -181,13 +189,13 @@ static lt_status share_position(lt_run *run) {
 
 /* Weights from the checkpoint, from another run's, or drawn. */
 static lt_status fill_model(lt_run *run) {
-    const lt_registry *registry = lt_model_registry(run->model);
     const lt_tensor_access access = lt_run_tensors(run);
     lt_watchdog_tick("loading the checkpoint", run->step);
-    if (run->resumed_from[0] != '\0') return lt_checkpoint_load(run->resumed_from, registry, true, &access);
+    if (run->resumed_from[0] != '\0')
+        return lt_checkpoint_load(run->resumed_from, &run->registry, true, &access);
     LT_CHECK(lt_model_initialise(run->model, (uint64_t)run->config.train.seed));
     if (run->arguments.init_from == NULL) return LT_OK;
-    return lt_checkpoint_load(run->arguments.init_from, registry, false, &access);
+    return lt_checkpoint_load(run->arguments.init_from, &run->registry, false, &access);
 }
 
 static lt_status start_loader(lt_run *run) {
@@ -215,8 +223,8 @@ static lt_status start_loader(lt_run *run) {
 static lt_status make_model(lt_run *run) {
     LT_CHECK(lt_model_create(&run->model_options, run->device, &run->model));
     LT_CHECK(lt_zero_create(run));
-    LT_CHECK(fill_model(run));
     LT_CHECK(lt_run_allocate(run));
+    LT_CHECK(fill_model(run));
     if (run->first_step <= run->config.train.steps) LT_CHECK(start_loader(run));
     if (run->grid.rank == 0) LT_CHECK(lt_metrics_open(run->config.log.dir, run->step, &run->metrics));
     return LT_OK;
@@ -230,6 +238,7 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, first ? lt_run_read_config(run) : LT_OK));
     LT_CHECK(share_config(run));
     LT_CHECK(share_tokenizer(run));
+    LT_CHECK(split_ranks(run));
     lt_watchdog_stop();
     LT_CHECK(lt_watchdog_start(&run->grid, run->config.train.stall_timeout_s));
     lt_watchdog_tick("opening data", 0);
@@ -239,6 +248,7 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(compare_data(run));
     LT_CHECK(lt_run_share(run, open_device(run)));
     lt_run_fill_model_options(run);
+    LT_CHECK(lt_run_share(run, lt_registry_create(&run->model_options.shape, &run->registry)));
     LT_CHECK(lt_run_share(run, lt_run_check_memory(run)));
     lt_watchdog_tick("choosing a checkpoint", 0);
     lt_run_grant_transfer(run);
@@ -251,6 +261,8 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, first ? lt_run_plan_saves(run) : LT_OK));
     run->peak_gflops = lt_cpu_device_measure_gflops(run->device);
     LT_CHECK(lt_run_share(run, make_model(run)));
+    const lt_reducer_options reducer = lt_run_reducer_options(run);
+    LT_CHECK(lt_run_share(run, lt_reducer_open(&run->grid, &reducer, &run->reducer)));
     if (first)
         run->owes_validation = lt_run_validation_is_due(run, run->step) &&
                                lt_metrics_validations(run->metrics) < run->validation_sets;
@@ -262,6 +274,7 @@ lt_status lt_run_open(lt_run *run) {
 void lt_run_close(lt_run *run) {
     lt_loader_stop(run->loader);
     lt_metrics_close(run->metrics);
+    lt_reducer_close(run->reducer);
     lt_model_destroy(run->model);
     if (run->device != NULL) run->device->ops->destroy(run->device);
     for (int i = 0; i < run->mixture.sources; i++) lt_dataset_close(run->mixture.dataset[i]);
@@ -275,16 +288,18 @@ void lt_run_close(lt_run *run) {
         lt_folder_unmake(run->config.checkpoint.dir, run->made_folder);
         lt_folder_unmake(run->config.log.dir, run->made_log);
     }
-    free(run->reduce_scratch);
+    free(run->tensor_memory);
     free(run->step_workspace);
     free(run->evaluation_sums);
     free(run->evaluation_memory);
     free(run->evaluation_sample);
     free(run->diagnostic_memory);
     free(run->statistics);
+    free(run->taus);
     free(run->layer_means);
     lt_background_free(run);
     lt_zero_free(run);
+    lt_registry_destroy(&run->registry);
     free(run->config_text);
     lt_tokenizer_close(run->tokenizer);
     lt_config_free(&run->config);

@@ -1,9 +1,9 @@
 #include "trainer/train.h"
 
 #include "comm/log.h"
+#include "comm/reduce.h"
 #include "comm/watchdog.h"
 #include "trainer/background.h"
-#include "trainer/interval.h"
 #include "trainer/progress.h"
 #include "trainer/schedule.h"
 #include "trainer/spike.h"
@@ -34,7 +34,6 @@ typedef struct training {
     int64_t skips;     /* updates dropped in a row */
     double documents[LT_MIXTURE_SOURCES]; /* document tokens in this rank's part of the step, by source */
     int64_t epochs[LT_MIXTURE_SOURCES];   /* of the last sample of each source that this rank has seen */
-    lt_interval interval;
     lt_spike_watch spikes;
     bool on_terminal;
 } training;
@@ -63,7 +62,7 @@ static bool is_diagnostic_step(const training *t, int64_t step) {
 /* Diagnostics look at the first micro-batch of the global batch once the update is done. */
 static void keep_for_diagnostics(training *t) {
     lt_run *run = t->run;
-    if (run->grid.rank != 0 || t->batch.micro_batch_index != 0 || !is_diagnostic_step(t, t->batch.step))
+    if (run->grid.data_rank != 0 || t->batch.micro_batch_index != 0 || !is_diagnostic_step(t, t->batch.step))
         return;
     const int64_t rows = run->config.train.micro_batch, tokens = rows * run->config.data.seq_len;
     int32_t *inputs = run->diagnostic_memory, *targets = inputs + tokens, *starts = targets + tokens;
@@ -102,7 +101,7 @@ static lt_status take_batch(training *t, lt_tokens *tokens) {
     while (!lt_loader_wait(t->run->loader, 100))
         if (own_request(t) >= LT_REQUEST_STOP) return LT_OK; /* the step is dropped, so its data can wait */
     const lt_status status = lt_loader_next(t->run->loader, &t->batch);
-    t->interval.data_wait_ms += 1e3 * (lt_now_s() - begin);
+    t->run->interval.data_wait_ms += 1e3 * (lt_now_s() - begin);
     lt_watchdog_tick("forward and backward", t->options.update.step);
     if (status != LT_OK) {
         remember_failure(t, status);
@@ -118,11 +117,15 @@ static lt_status take_batch(training *t, lt_tokens *tokens) {
     return LT_OK;
 }
 
-/* The final agreement is under way while the last micro-batch is computed. */
+/* A tensor group has a micro-batch where all its ranks have it. The final agreement is under way while the
+ * last one is computed. */
 static lt_status next_batch(void *context, bool last, lt_tokens *tokens) {
     training *t = context;
+    lt_verdict verdict;
     t->batches++;
     LT_CHECK(take_batch(t, tokens));
+    LT_CHECK(lt_tensor_agree(&t->run->grid, tokens->rows == 0 ? 1 : 0, &verdict));
+    if (verdict.code != 0) tokens->rows = 0;
     if (!last) return LT_OK;
     t->agreement_begun = true;
     return lt_grid_agree_begin(&t->run->grid, (int)own_request(t));
@@ -146,7 +149,7 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
                          t->options.update.step);
         const double begin = lt_now_s();
         LT_CHECK(lt_grid_agree_end(grid, &verdict));
-        if (last) t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
+        if (last) lt_run_waited(t->run, begin);
         take_verdict(t, &verdict);
         t->all_idle = verdict.code == LT_REQUEST_NONE;
         lt_watchdog_tick("forward and backward", t->options.update.step);
@@ -160,30 +163,18 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
     return LT_OK;
 }
 
-static void add_on_device(void *context, float *to, const float *from, int64_t count) {
-    lt_device *device = context;
-    union {
-        const float *in;
-        unsigned char *out;
-    } source = {.in = from}; /* lt_mem has no const twin; add() only reads it */
-    device->ops->add(device, (lt_mem){(unsigned char *)to, LT_FLOAT32}, (lt_mem){source.out, LT_FLOAT32},
-                     count);
+static lt_status reduce_begin(void *context, lt_mem gradients, int64_t first, int64_t count) {
+    const training *t = context;
+    return lt_reducer_begin(t->run->reducer, (float *)(void *)gradients.address, first, count);
 }
 
 static lt_status reduce_end(void *context) {
     training *t = context;
-    const lt_reduce_device device = {.context = t->run->device, .add = add_on_device};
+    lt_reducer_times times;
     lt_watchdog_tick("gradient reduction", t->options.update.step);
-    const double begin = lt_now_s();
-    LT_CHECK(t->run->device->ops->synchronise(t->run->device));
-    float *values = (float *)(void *)lt_model_gradients(t->run->model).address;
-    if (t->run->zero != NULL)
-        LT_CHECK(
-            lt_reduce_scatter(&t->run->grid, &device, values, lt_zero_cuts(t->run), t->run->reduce_scratch));
-    else
-        LT_CHECK(lt_reduce_gradients(&t->run->grid, &device, values,
-                                     lt_model_registry(t->run->model)->elements, t->run->reduce_scratch));
-    t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
+    LT_CHECK(lt_reducer_end(t->run->reducer, &times));
+    t->run->interval.comm_wait_ms += times.waited_ms;
+    t->run->interval.comm_ms += times.busy_ms;
     return LT_OK;
 }
 
@@ -198,7 +189,7 @@ static lt_status gather_parameters(void *context, lt_mem parameters) {
     const double begin = lt_now_s();
     LT_CHECK(t->run->device->ops->synchronise(t->run->device));
     LT_CHECK(lt_all_gather(&t->run->grid, (float *)(void *)parameters.address, lt_zero_cuts(t->run)));
-    t->interval.comm_wait_ms += 1e3 * (lt_now_s() - begin);
+    lt_run_waited(t->run, begin);
     return LT_OK;
 }
 
@@ -240,16 +231,16 @@ static lt_status report(training *t, const lt_step_result *result) {
     const double tokens = (double)(run->config.train.global_batch * run->config.data.seq_len);
     const double flops =
         tokens * lt_model_flops_per_token(&run->model_options.shape, run->config.data.seq_len);
-    LT_CHECK(lt_interval_gather(&t->interval, &run->grid, run->peak_gflops, tokens, flops, &metrics));
+    LT_CHECK(lt_interval_gather(&t->run->interval, &run->grid, run->peak_gflops, tokens, flops, &metrics));
     lt_metrics_source sources[LT_MIXTURE_SOURCES];
     LT_CHECK(describe_sources(t, sources, &metrics));
     lt_status status = LT_OK;
     lt_metrics_diagnostics diagnostics = {0};
+    if (run->grid.data_rank == 0 && is_diagnostic_step(t, run->step)) {
+        status = lt_run_diagnose(run, &diagnostics);
+        metrics.diagnostics = &diagnostics;
+    }
     if (run->grid.rank == 0) {
-        if (is_diagnostic_step(t, run->step)) {
-            status = lt_run_diagnose(run, &diagnostics);
-            metrics.diagnostics = &diagnostics;
-        }
         if (status == LT_OK) status = lt_metrics_write_step(run->metrics, &metrics);
         lt_progress_show(&(lt_progress){.step = run->step,
                                         .steps = run->config.train.steps,
@@ -266,7 +257,7 @@ static lt_status report(training *t, const lt_step_result *result) {
                         (long long)run->step, 100 * diagnostics.sparsity, diagnostics.sink, diagnostics.mass,
                         diagnostics.tau_mean, 100 * diagnostics.live_tiles);
     }
-    lt_interval_begin(&t->interval);
+    lt_interval_begin(&t->run->interval);
     return lt_run_share(run, status);
 }
 
@@ -377,7 +368,7 @@ static bool wants_to_stop(void *context) {
 static lt_status validate(training *t, bool *leaving) {
     LT_CHECK(save_and_fail(t->run, lt_run_validate(t->run, wants_to_stop, t, leaving)));
     if (*leaving) t->agreed = LT_REQUEST_STOP;
-    lt_interval_begin(&t->interval);
+    lt_interval_begin(&t->run->interval);
     return LT_OK;
 }
 
@@ -394,7 +385,7 @@ static lt_status follow_up(training *t, const lt_step_result *result, bool *leav
     if (asked) t->agreed = t->own = LT_REQUEST_NONE;
     if (asked || last || (config->checkpoint.every > 0 && run->step % config->checkpoint.every == 0)) {
         LT_CHECK(config->checkpoint.async && !last ? lt_background_start(run) : lt_run_save(run));
-        lt_interval_begin(&t->interval);
+        lt_interval_begin(&t->run->interval);
     }
     return LT_OK;
 }
@@ -420,7 +411,7 @@ static lt_status train_step(training *t, bool *leaving) {
     run->step++;
     run->samples += run->config.train.global_batch;
     run->tokens += run->config.train.global_batch * run->config.data.seq_len;
-    t->interval.steps++;
+    t->run->interval.steps++;
     return follow_up(t, &result, leaving);
 }
 
@@ -467,6 +458,7 @@ lt_status lt_train(lt_run *run) {
     t.exchange = (lt_exchange){.context = &t,
                                .next_batch = next_batch,
                                .should_drop = should_drop,
+                               .reduce_begin = reduce_begin,
                                .reduce_end = reduce_end,
                                .reduce_doubles = reduce_doubles,
                                .gather_parameters = run->zero != NULL ? gather_parameters : NULL};
@@ -479,14 +471,14 @@ lt_status lt_train(lt_run *run) {
                     (long long)run->step, (long long)config->train.steps);
         return LT_OK;
     }
-    LT_CHECK(lt_interval_open(&t.interval, &run->grid));
+    LT_CHECK(lt_interval_open(&run->interval, &run->grid));
     lt_log_info("start      first step began %.2f s after the process", process_age_s());
-    lt_interval_begin(&t.interval);
+    lt_interval_begin(&run->interval);
     lt_watchdog_grant(config->train.stall_timeout_s); /* the first step touches all memory */
     lt_status status = LT_OK;
     while (status == LT_OK && run->step < config->train.steps && !leaving) status = train_step(&t, &leaving);
     if (t.on_terminal) lt_log_progress(NULL);
-    if (status == LT_OK) lt_interval_conclude(&t.interval, &run->grid);
-    lt_interval_close(&t.interval);
+    if (status == LT_OK) lt_interval_conclude(&run->interval, &run->grid);
+    lt_interval_close(&run->interval);
     return status == LT_OK && leaving ? leave(&t) : finish_save(run, status);
 }

@@ -32,6 +32,7 @@ typedef struct patience {
     bool (*wants_to_stop)(void *context);
     void *context;
     bool stopped; /* agreed by all ranks */
+    bool failed;  /* a rank of this tensor group cannot go on */
 } patience;
 
 /* Begins an agreement on whether to stop, or ends it. */
@@ -46,14 +47,17 @@ static lt_status ask(lt_run *run, patience *p, bool begin) {
 /* The loss sums of one micro-batch, each at its sample's place in `sums`. Micro-batches are the same whatever
  * the number of ranks, so a sample's bits are too. */
 static lt_status evaluate_batch(lt_run *run, const lt_dataset *dataset, int64_t batch, int64_t samples,
-                                double *sums) {
+                                double *sums, patience *p) {
     const int64_t micro_batch = run->config.train.micro_batch, first = batch * micro_batch;
     const int64_t rows = samples - first < micro_batch ? samples - first : micro_batch;
     lt_tokens tokens;
-    if (rows <= 0) return LT_OK;
+    lt_verdict verdict;
+    lt_status status = LT_OK;
     lt_watchdog_tick("validation", run->step);
-    LT_CHECK(read_rows(run, dataset, first, rows, run->evaluation_memory, &tokens));
-    return lt_model_evaluate(run->model, &tokens, sums + first);
+    if (rows > 0) status = read_rows(run, dataset, first, rows, run->evaluation_memory, &tokens);
+    LT_CHECK(lt_tensor_agree(&run->grid, status != LT_OK ? 1 : 0, &verdict));
+    p->failed = verdict.code != 0;
+    return p->failed || rows <= 0 ? status : lt_model_evaluate(run->model, &tokens, sums + first);
 }
 
 /* Every rank goes through as many rounds; the answer to a question is heard a round later, so that nobody
@@ -65,9 +69,9 @@ static lt_status evaluate_own(lt_run *run, const lt_dataset *dataset, int64_t sa
     for (int64_t round = 0; round * at_once < samples && !p->stopped; round++) {
         if (round > 0) LT_CHECK(ask(run, p, false));
         LT_CHECK(ask(run, p, true));
-        if (status == LT_OK && !p->stopped)
+        if (!p->failed && !p->stopped)
             status = evaluate_batch(run, dataset, round * run->grid.data_ranks + run->grid.data_rank, samples,
-                                    sums);
+                                    sums, p);
     }
     const bool stopped = p->stopped;
     LT_CHECK(ask(run, p, false));
@@ -94,6 +98,7 @@ static lt_status evaluate(lt_run *run, const lt_validation_set *set, patience *p
     memset(sums, 0, sizeof(double) * (size_t)samples);
     LT_CHECK(share_reading(run, p, evaluate_own(run, set->dataset, samples, sums, p)));
     if (p->stopped) return LT_OK;
+    if (run->grid.tensor_rank > 0) memset(sums, 0, sizeof(double) * (size_t)samples); /* others have them */
     LT_CHECK(lt_grid_sum_disjoint(&run->grid, sums, samples));
     double total = 0;
     for (int64_t sample = 0; sample < samples; sample++) total += sums[sample];
@@ -119,7 +124,7 @@ bool lt_run_validation_is_due(const lt_run *run, int64_t step) {
 
 lt_status lt_run_validate(lt_run *run, bool (*wants_to_stop)(void *context), void *context, bool *stopped) {
     double losses[LT_MAX_SOURCES];
-    patience p = {wants_to_stop, context, false};
+    patience p = {.wants_to_stop = wants_to_stop, .context = context};
     for (int i = 0; i < run->validation_sets && !p.stopped; i++)
         LT_CHECK(evaluate(run, &run->validation[i], &p, &losses[i]));
     *stopped = p.stopped;

@@ -69,6 +69,19 @@ test_ranks_that_do_not_divide_the_lanes() {
   write_tiny_config
   try_apart refused '3 data ranks .*parallel.lanes 8 .*; start 1, 2, 4, 8 ranks' -- train 3
   try_apart refused '2 data ranks .*parallel.lanes 1 .*; start 1 ranks?' -- train 2 train.global_batch=7
+  try_apart refused '2 data ranks .*parallel.lanes 1 .*; start 2 ranks' -- train 4 train.global_batch=7 parallel.tensor=2
+  all_held
+}
+
+# Widths of tensor parallelism that do not fit model or ranks: the message names those that would do.
+test_widths_that_do_not_fit() {
+  write_tiny_config
+  try_apart refused 'parallel.tensor: found 2, .*number of ranks 1; widths that fit this model and 1 rank: 1$' -- train 1 parallel.tensor=2
+  try_apart refused 'parallel.tensor: found 4, .*number of ranks 6; .* 6 ranks: 1, 2$' -- train 6 parallel.tensor=4
+  try_apart refused 'parallel.tensor: found 3, .*model.num_heads 4; .* 3 ranks: 1$' -- train 3 parallel.tensor=3
+  try_apart refused 'parallel.tensor: found 2, .*intermediate_size 49; .* 2 ranks: 1$' -- \
+    train 2 parallel.tensor=2 model.intermediate_size=49
+  bad 'parallel.zero: found 2, expected 0 or 1: gradients are summed whole' parallel.zero=2
   all_held
 }
 
@@ -76,8 +89,7 @@ test_ranks_that_do_not_divide_the_lanes() {
 test_capabilities_to_come() {
   write_tiny_config
   local pair
-  for pair in train.device=cuda parallel.tensor=2 parallel.zero=2 parallel.backend=nccl log.tensorboard=true \
-    train.recompute=full parallel.reduction=fast; do
+  for pair in train.device=cuda parallel.backend=nccl log.tensorboard=true train.recompute=full; do
     bad "${pair%%=*}: ${pair#*=} needs .*, which this version does not have; use " $pair
   done
   try expect 0 train 1 train.steps=2 train.device=cpu parallel.tensor=1

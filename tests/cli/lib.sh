@@ -158,7 +158,7 @@ attribute() { h5dump -a "/$2" "$1" | sed -n 's/^ *(0): //p'; }
 
 # metrics.jsonl of a folder without what the clock says.
 untimed_metrics() {
-  sed -E 's/,"(step_ms|tokens_per_s|tokens_per_s_per_rank|data_wait_ms|comm_wait_ms|slowest_rank|slowest_excess_ms|flops_utilisation)":[^,}]*//g' \
+  sed -E 's/,"(step_ms|tokens_per_s|tokens_per_s_per_rank|data_wait_ms|comm_wait_ms|comm_ms|slowest_rank|slowest_excess_ms|flops_utilisation)":[^,}]*//g' \
     "$1/metrics.jsonl"
 }
 

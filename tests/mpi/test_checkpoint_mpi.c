@@ -7,7 +7,6 @@
 #include "tests/fault/shim.h"
 
 #include "checkpoints/save.h"
-#include "comm/reduce.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +46,7 @@ static lt_status get_dealt(void *context, lt_tensor_kind kind, const lt_paramete
         const int holder = (int)(from / PIECE % grid.ranks);
         size = PIECE - from % PIECE < count - done ? PIECE - from % PIECE : count - done;
         if (holder == grid.rank) memcpy(piece, model.values[kind] + from, sizeof(float) * (size_t)size);
-        LT_CHECK(lt_data_copy(&grid, holder, writer, piece, size));
+        LT_CHECK(lt_grid_copy(&grid, holder, writer, piece, size));
         if (values != NULL) memcpy(values + done, piece, sizeof(float) * (size_t)size);
     }
     return status;

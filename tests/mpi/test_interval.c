@@ -26,6 +26,7 @@ static lt_metrics_step gather(lt_interval *interval, int slow, double waited_ms)
     interval->steps = 10;
     interval->data_wait_ms = 10 * grid.rank;
     interval->comm_wait_ms = grid.rank == slow ? 0 : waited_ms;
+    interval->comm_ms = waited_ms + grid.rank;
     CHECK(lt_interval_gather(interval, &grid, 100, 1000, 1e9, &metrics) == LT_OK);
     return metrics;
 }
@@ -34,6 +35,7 @@ static void times_are_maxima_over_ranks(lt_interval *interval) {
     const lt_metrics_step metrics = gather(interval, 0, 0);
     CHECK(metrics.step_ms >= 2000);
     CHECK(metrics.data_wait_ms == grid.ranks - 1);
+    CHECK(metrics.comm_ms == (grid.ranks - 1) / 10.0);
     CHECK(metrics.tokens_per_s == 1e3 * 1000 / metrics.step_ms);
     CHECK(metrics.tokens_per_s_per_rank == metrics.tokens_per_s / grid.ranks);
     CHECK(metrics.flops_utilisation == 1e-6 * 1e9 / metrics.step_ms / (100 * grid.ranks));

@@ -211,6 +211,7 @@ lt_mem test_byte_buffer(test_arena *arena, size_t bytes) {
 }
 
 void test_note(test_arena *arena, const void *values, size_t bytes) {
+    if (bytes == 0) return;
     if (arena->record_bytes + bytes > arena->record_capacity) {
         arena->record_capacity = 2 * (arena->record_bytes + bytes);
         unsigned char *grown = realloc(arena->record, arena->record_capacity);

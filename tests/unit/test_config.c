@@ -210,21 +210,68 @@ static void sound_files_load(void **state) {
     lt_config_free(&c);
 }
 
+static void sharding_of_gradients_is_refused(void **state) {
+    (void)state;
+    lt_config c;
+    REFUSES("parallel.zero: found 2, expected 0 or 1: gradients are summed whole", "parallel.zero=2");
+    REFUSES("parallel.zero: found 4, expected an integer from 0 to 3", "parallel.zero=4");
+    assert_loads(LOAD(&c, "parallel.zero=1", "parallel.reduction=fast"));
+    assert_string_equal(c.parallel.reduction, "fast");
+    lt_config_free(&c);
+}
+
+/* What lt_config_check_width() says of 12 heads, 4 key heads and an MLP of 96. */
+static void assert_width(const char *width, int64_t ranks, const char *says) {
+    lt_config c;
+    assert_loads(LOAD(&c, "model.hidden_size=96", "model.num_heads=12", "model.num_kv_heads=4", width));
+    const lt_status status = lt_config_check_width(&c, ranks);
+    if (status != (says == NULL ? LT_OK : LT_BAD_INPUT)) fail_msg("%s: status %d", width, status);
+    if (says != NULL) assert_string_equal(lt_error_message(), says);
+    lt_config_free(&c);
+}
+
+static void widths_of_tensor_parallelism(void **state) {
+    (void)state;
+    assert_width("parallel.tensor=1", 7, NULL);
+    assert_width("parallel.tensor=2", 24, NULL);
+    assert_width("parallel.tensor=4", 24, NULL);
+    assert_width("parallel.tensor=12", 24, NULL); /* three copies of a key head */
+    assert_width(
+        "parallel.tensor=4", 6,
+        "parallel.tensor: found 4, expected a divisor of the number of ranks 6; widths that fit this "
+        "model and 6 ranks: 1, 2");
+    assert_width(
+        "parallel.tensor=8", 8,
+        "parallel.tensor: found 8, expected a divisor of model.num_heads 12; widths that fit this model "
+        "and 8 ranks: 1, 2, 4");
+    assert_width("parallel.tensor=6", 12,
+                 "parallel.tensor: found 6, expected a divisor or a multiple of model.num_kv_heads 4; widths "
+                 "that fit this model and 12 ranks: 1, 2, 4, 12");
+    assert_width(
+        "parallel.tensor=2", 1,
+        "parallel.tensor: found 2, expected a divisor of the number of ranks 1; widths that fit this "
+        "model and 1 rank: 1");
+    lt_config c;
+    assert_loads(LOAD(&c, "model.intermediate_size=97", "parallel.tensor=2"));
+    assert_int_equal(lt_config_check_width(&c, 4), LT_BAD_INPUT);
+    assert_non_null(strstr(lt_error_message(),
+                           "a divisor of model.intermediate_size 97; widths that fit this "
+                           "model and 4 ranks: 1"));
+    lt_config_free(&c);
+}
+
 static void capabilities_to_come_are_refused(void **state) {
     (void)state;
     REFUSES("train.device: cuda needs the CUDA backend, which this version does not have; use cpu or auto",
             "train.device=cuda");
     static const char *const options[] = {
-        "parallel.tensor=2",     "parallel.zero=2",      "parallel.reduction=fast",
-        "parallel.backend=nccl", "train.recompute=full", "log.tensorboard=true",
+        "parallel.backend=nccl",
+        "train.recompute=full",
+        "log.tensorboard=true",
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         REFUSES("which this version does not have", options[i]);
     static const char *const fine[] = {
-        "parallel.tensor=1",
-        "parallel.zero=0",
-        "parallel.zero=1",
-        "parallel.reduction=tree",
         "parallel.backend=mpi",
         "train.recompute=none",
         "checkpoint.async=true",
@@ -355,9 +402,17 @@ static void tokenizers_are_opened(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(defaults_are_the_documented_ones), TEST(the_model_shape_follows),  TEST(numbers_are_checked),
-        TEST(unknown_keys_name_the_nearest),    TEST(files_are_checked),        TEST(sound_files_load),
-        TEST(capabilities_to_come_are_refused), TEST(combinations_are_checked), TEST(tokenizers_are_opened),
+        TEST(defaults_are_the_documented_ones),
+        TEST(the_model_shape_follows),
+        TEST(numbers_are_checked),
+        TEST(unknown_keys_name_the_nearest),
+        TEST(files_are_checked),
+        TEST(sound_files_load),
+        TEST(sharding_of_gradients_is_refused),
+        TEST(widths_of_tensor_parallelism),
+        TEST(capabilities_to_come_are_refused),
+        TEST(combinations_are_checked),
+        TEST(tokenizers_are_opened),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

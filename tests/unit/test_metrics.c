@@ -71,6 +71,7 @@ static lt_metrics_step sample(int64_t step) {
         .tokens_per_s_per_rank = 5e5,
         .data_wait_ms = 0,
         .comm_wait_ms = NAN,
+        .comm_ms = 12.5,
         .slowest_rank = 1,
         .slowest_excess_ms = 2.5,
         .flops_utilisation = 0.55,
@@ -91,7 +92,8 @@ static void a_step_is_one_object(void **state) {
     assert_file(
         "{\"step\":7,\"tokens\":5000000000,\"loss\":0.333333333,\"lr\":0.0003,\"grad_norm\":null,"
         "\"step_ms\":12.5,\"tokens_per_s\":1000000,\"tokens_per_s_per_rank\":500000,\"data_wait_ms\":0,"
-        "\"comm_wait_ms\":null,\"slowest_rank\":1,\"slowest_excess_ms\":2.5,\"flops_utilisation\":0.55}\n");
+        "\"comm_wait_ms\":null,\"comm_ms\":12.5,\"slowest_rank\":1,\"slowest_excess_ms\":2.5,\"flops_"
+        "utilisation\":0.55}\n");
 }
 
 /* One source: its epoch and documents. Several: the least epoch, all documents, and each by itself. Without a

@@ -92,7 +92,9 @@ static int set_up(void **state) {
     run.config.checkpoint.dir = folder;
     run.config.checkpoint.keep = 1;
     run.config_text = config;
-    if (lt_cpu_device_create(1, &run.device) != LT_OK || lt_run_plan_saves(&run) != LT_OK ||
+    if (lt_cpu_device_create(1, &run.device) != LT_OK ||
+        lt_registry_create(&run.model_options.shape, &run.registry) != LT_OK ||
+        lt_run_plan_saves(&run) != LT_OK ||
         lt_model_create(&run.model_options, run.device, &run.model) != LT_OK ||
         lt_model_initialise(run.model, 1) != LT_OK || lt_metrics_open(folder, 0, &run.metrics) != LT_OK)
         return -1;
@@ -105,6 +107,7 @@ static int tear_down(void **state) {
     lt_metrics_close(run.metrics);
     lt_layout_free(run.layout);
     lt_model_destroy(run.model);
+    lt_registry_destroy(&run.registry);
     run.device->ops->destroy(run.device);
     free(first.bytes);
     free(second.bytes);
