@@ -119,7 +119,7 @@ $(BUILD)/plugins/%.so: data/plugins/%.cpp data/plugins/%.h $(BUILD)/compiled_by
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-slow test-slurm fault fuzz bench lint sanitize clean help
+.PHONY: all deps install demo test test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -174,6 +174,11 @@ bench: ## speed, as shares of sgemm measured beside it
 	$(deps_for) build test
 	$(AGAIN) run-bench
 
+bench-scaling: ## two ranks, on one host and on two with a link of 1 Gbit/s, against one rank with as many cores
+	$(deps_for) build
+	$(AGAIN) build-program
+	@LAZYTRAIN=$(BUILD)/lazytrain tests/bench/scaling.sh
+
 lint: ## clang-format, clang-tidy, cppcheck, shellcheck
 	$(deps_for) build test lint
 	$(AGAIN) run-lint
@@ -187,7 +192,7 @@ clean: ## remove everything that was built, and the demo
 	rm -rf $(BUILD) demo
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 21
 
 # ---- how things are built ------------------------------------------------------------------------------------------
 

@@ -14,3 +14,7 @@ lt_status lt_interrupt_check(const char *doing) {
     if (name == NULL) return LT_OK;
     return lt_fail(LT_STOPPED, "%s while %s: leaving before the first step", name, doing);
 }
+
+bool lt_interrupted(void) {
+    return atomic_load_explicit(&interrupted_by, memory_order_relaxed) != NULL;
+}

@@ -1,5 +1,6 @@
 #include "comm/watchdog.h"
 #include "comm/deadline.h"
+#include "comm/interrupt.h"
 #include "comm/log.h"
 #include "comm/thread.h"
 
@@ -12,9 +13,9 @@
 
 static const double nanoseconds = 1e9;
 
-/* How long rank r leaves the word to each rank below it: longer than a launcher takes to end the others
- * (SIGTERM, then SIGKILL a second or two later). A thousand ranks must not wait an hour, so only the first
- * few are told apart. */
+/* How long rank r leaves the word to each rank below it, and to the launcher that tells it to end: longer
+ * than a launcher takes to end the others (SIGTERM, then SIGKILL a second or two later). A thousand ranks
+ * must not wait an hour, so only the first few are told apart. */
 static const double courtesy_s = 3.0;
 enum { COURTEOUS_RANKS = 8 };
 
@@ -38,6 +39,7 @@ static struct {
     bool running, stop;
     double timeout_s;
     int64_t timeout_ns, courtesy_ns; /* until this rank says that it waits; from then until it ends the job */
+    int64_t ending_ns;               /* the same, more, once it was told to stop */
     int rank;
     char host[256];
 } watchdog = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -110,14 +112,16 @@ static void *watch(void *unused) {
         int64_t last = atomic_load_explicit(&last_tick_ns, memory_order_relaxed);
         int64_t deadline =
             last + watchdog.timeout_ns + atomic_load_explicit(&granted_ns, memory_order_relaxed);
-        if (spoken == last) deadline += watchdog.courtesy_ns;
+        const bool told = lt_interrupted();
+        if (spoken == last) deadline += watchdog.courtesy_ns + (told ? watchdog.ending_ns : 0);
         struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000),
                                  .tv_nsec = (long)(deadline % 1000000000)};
         if (pthread_cond_timedwait(&watchdog.changed, &watchdog.lock, &until) != ETIMEDOUT || watchdog.stop)
             continue;
 
         const int64_t now = now_ns();
-        if (last != atomic_load_explicit(&last_tick_ns, memory_order_relaxed)) continue;
+        if (last != atomic_load_explicit(&last_tick_ns, memory_order_relaxed) || told != lt_interrupted())
+            continue;
         if (now > deadline + lateness_ns) {
             atomic_store_explicit(&last_tick_ns, now, memory_order_relaxed);
         } else if (spoken != last) {
@@ -143,6 +147,7 @@ lt_status lt_watchdog_start(const lt_grid *grid, double timeout_s) {
     double courtesy = courtesy_s < timeout_s ? courtesy_s : timeout_s;
     watchdog.timeout_s = timeout_s;
     watchdog.timeout_ns = (int64_t)(timeout_s * nanoseconds);
+    watchdog.ending_ns = (int64_t)(courtesy * nanoseconds);
     watchdog.courtesy_ns = (int64_t)((hearing_s + ranks_first * courtesy) * nanoseconds);
     lt_watchdog_grant(0);
     lt_watchdog_file(NULL);

@@ -6,7 +6,9 @@
  * once and return 74; and where that hangs (a launcher cut off by the broken network, a main thread that
  * holds MPI's locks) _exit() three seconds later. Where no launcher passes it on, every rank is ended by its
  * own watchdog. When one rank hangs all others soon wait for it, so rank r gives the ranks below it a few
- * seconds each to speak first, and one line is printed rather than one a rank.
+ * seconds each to speak first, and one line is printed rather than one a rank. A rank that was told to stop
+ * (lt_interrupt(); the launcher's SIGTERM follows another rank's end at once) leaves it some more to end this
+ * one.
  */
 #ifndef LT_COMM_WATCHDOG_H
 #define LT_COMM_WATCHDOG_H

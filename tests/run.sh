@@ -8,8 +8,8 @@
 #   slow   tests/slow/*.sh           too long for every day
 #   slurm  tests/slurm/*.sh   launch/slurm on a SLURM that the test starts
 #
-# Everything speaks TAP; the last line is `N passed, N failed, N skipped`. The output of a failed test is shown whole,
-# logs stay in BUILD/test-logs. TEST_ONLY=name runs the tests whose path holds name.
+# Everything speaks TAP; the last line is `N passed, N failed, N skipped`, after what each failed test said at last. Logs
+# stay in BUILD/test-logs. TEST_ONLY=name runs the tests whose path holds name.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$1
@@ -21,7 +21,29 @@ export CMOCKA_MESSAGE_OUTPUT=TAP
 source tests/mpirun.sh
 logs=$TEST_BUILD/test-logs
 mkdir -p "$logs"
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 excerpts=
+
+# Of each failed test in a log: its name, the 15 lines before it and the 5 after it, where cmocka says why. Of a program
+# that ended before it could tell: the last lines.
+excerpt() { # name, log
+  awk -v name="$1" '
+    { line[NR] = $0 }
+    /^(not )?ok / { before = last; last = NR }
+    /^not ok / && !/# SKIP/ {
+      found = 1
+      print "failed: " name ": " $0
+      for (i = (NR - 15 > before ? NR - 15 : before + 1); i < NR; i++) print "    " line[i]
+      after = NR + 5
+      next
+    }
+    /^ok / { after = 0 }
+    NR <= after { print "    " $0 }
+    END {
+      if (found) exit
+      print "failed: " name
+      for (i = (NR > 15 ? NR - 14 : 1); i <= NR; i++) print "    " line[i]
+    }' "$2"
+}
 
 # Counts the TAP lines of one program's log. A program that fails without saying which test did is one failure.
 count() { # name, log, exit status, seconds
@@ -38,6 +60,7 @@ count() { # name, log, exit status, seconds
     echo "---- $1: exit status $3, log $2"
     tail -n 60 "$2"
     echo "----"
+    excerpts+=$(excerpt "$1" "$2")$'\n'
   fi
 }
 
@@ -81,5 +104,6 @@ for suite; do
     *) echo "unknown suite $suite" >&2; exit 2 ;;
   esac
 done
+printf %s "$excerpts"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -25,18 +25,22 @@ skip() {
   exit 77
 }
 
-# try COMMAND...: for tables of cases. A case that fails does not hide those after it; `all_held` ends the test.
+# try COMMAND...: for tables of cases. A case that fails does not hide those after it; `all_held` ends the test, and shows
+# at last what failed apart.
 try() {
   ("$@") || broken=1
 }
 all_held() {
-  local case
+  local case failed=()
   wait
   for case in ../case_*/; do
-    [ -e "$case" ] || break
-    cat "${case%/}.log"
-    [ -e "${case%/}.held" ] || broken=1
+    case=${case%/}
+    if [ -e "$case.held" ]; then cat "$case.log"; elif [ -e "$case" ]; then failed+=("$case.log"); fi
   done
+  if [ ${#failed[@]} -gt 0 ]; then
+    cat "${failed[@]}"
+    broken=1
+  fi
   [ "${broken:-0}" -eq 0 ] || exit 1
 }
 

@@ -14,6 +14,8 @@ source "$(dirname "$0")/../cli/lib.sh"
 source "$(dirname "$0")/../cli/lib/processes.sh"
 # shellcheck source=lib/hosts.sh
 source "$(dirname "$0")/lib/hosts.sh"
+# shellcheck source=lib/living.sh
+source "$(dirname "$0")/lib/living.sh"
 # shellcheck source=lib/watch.sh
 source "$(dirname "$0")/lib/watch.sh"
 : "${SEED:=$RANDOM}" "${RUN_TIMEOUT:=300}"
@@ -27,8 +29,9 @@ source "$(dirname "$0")/lib/watch.sh"
 kinds=('KILL rank 3' 'KILL launcher 3' 'KILL all 2' 'STOP rank 1' 'STOP launcher 1' 'HANG rank 2' 'DISK full 2'
   'LINK broken 2')
 
-# Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet.
-newest=0 reached=0 pending=() hosts=()
+# Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet, the
+# number and kind of the present one.
+newest=0 reached=0 pending=() hosts=() present=
 
 # A vocabulary that makes a save take as long as two steps; steps without end, since a stopped launcher's ranks go on.
 write_config() {
@@ -40,11 +43,8 @@ write_config() {
 
 # ---- processes ----
 
-# What the launcher leaves when it is killed lies in this folder; the processes of this job are known by its name.
 # shellcheck disable=SC2154 # train_command sets `command`
 launch() { # ranks, KEY=VALUE...
-  local temporary=$PWD/tmp
-  mkdir -p "$temporary"
   train_command "$@"
   if $spread; then
     train_command 1 "${@:2}"
@@ -52,41 +52,33 @@ launch() { # ranks, KEY=VALUE...
   fi
   : >stdout
   : >stderr # or what the run before said is taken for its words
-  start env TMPDIR="$temporary" OMPI_MCA_btl_vader_backing_directory="$temporary" "${command[@]}"
+  start_here "${command[@]}"
   trap leave EXIT
   watch_stderr
 }
-living() { grep -lzsxF "TMPDIR=$PWD/tmp" /proc/[0-9]*/environ | tr -dc '0-9\n'; }
-is_nobody_living() { [ -z "$(living)" ]; }
-is_no_rank_living() {
-  local pid
-  for pid in $(living); do ! [ "/proc/$pid/exe" -ef "$LAZYTRAIN" ] || return; done
-}
-# shellcheck disable=SC2046 # one word a process
-end_living() { is_nobody_living || kill -KILL $(living) 2>/dev/null; }
-
 leave() {
+  [ $? -eq 0 ] || tell_failure
   end_living
   end_hosts
   ! mountpoint -q disk || umount --lazy disk
 }
 
-await_nobody() {
-  local end=$((SECONDS + RUN_TIMEOUT))
-  until is_nobody_living; do
-    [ $SECONDS -lt $end ] || fail "processes are left behind: $(living)"
-    pause 50
-  done
+# At the end of the output, which is all that may be shown of it.
+tell_failure() {
+  tail -n 9 stderr | sed 's/^/# stderr: /'
+  echo "# failed at SEED=$SEED, $present, after $SECONDS s"
 }
 
 # Open MPI 4.1's launcher may wait for ever, alone, when a rank dies while it connects, and after the link to a host
 # broke. A user would end it.
 end_hung_launcher() {
-  local end=$((SECONDS + RUN_TIMEOUT))
+  local end=$((SECONDS + RUN_TIMEOUT)) alone=$SECONDS patience=10
+  ! $spread || patience=3
   while is_running && [ $SECONDS -lt $end ]; do
-    if { $spread || grep -q 'PMIX ERROR: UNREACHABLE' stderr; } && is_no_rank_living; then
-      pause 3000 # to end by itself; it has said what it had to say
-      is_running && count hung
+    if ! is_no_rank_living; then
+      alone=$SECONDS
+    elif [ $((SECONDS - alone)) -ge $patience ]; then # it has said what it had to say
+      count hung
       end_living
     fi
     pause 20
@@ -215,6 +207,8 @@ strike_DISK() {
 
 # The odd ranks are cut off from the launcher: nobody but their watchdogs ends them.
 strike_LINK() {
+  local early=false
+  is_running || early=true # on a busy machine an impatient watchdog may find that the run hangs
   pull_cable
   note_save
   end_hung_launcher
@@ -222,6 +216,7 @@ strike_LINK() {
   plug_cable
   is_turned_away && return
   expect_error 'has not moved for [0-9]+ s in phase '
+  ! $early || return 0
   grep -qx 74 status.[13] || fail "no rank beyond the broken link ended with 74: $(head status.*)"
   ! grep -vxE '74|1[2-9][0-9]' status.* || fail "a rank ended by itself with another status than 74"
 }
@@ -320,11 +315,12 @@ job() {
   case "${*:2}" in *DISK*) mount_disk || fail 'no tmpfs' ;; esac
   case "${*:2}" in *LINK*) start_hosts || fail "$reason" ;; esac
   for fault in "${@:2}"; do
-    number=$((number + 1))
-    echo "# SEED=$SEED, fault $number: $fault"
+    number=$((number + 1)) present="fault $number: $fault"
+    echo "# SEED=$SEED, $present"
     # shellcheck disable=SC2086 # kind and whom
     strike $number $fault
   done
+  present=finish
   finish
   leave
 }

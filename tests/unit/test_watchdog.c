@@ -1,5 +1,6 @@
 /* The watchdog in forked children, whose exit code and stderr are the result. Times are generous: the machine
  * may be busy. */
+#include "comm/interrupt.h"
 #include "comm/log.h"
 #include "comm/watchdog.h"
 
@@ -85,6 +86,27 @@ static void a_hang_ends_with_74_and_one_error(void **state) {
     assert_ptr_equal(strstr(text, "lazytrain: error: rank 1 on host node7 has not moved for "), error);
     assert_non_null(strstr(error, "phase \"gradient reduction\" of step 42"));
     assert_ptr_equal(strchr(error, '\n'), text + strlen(text) - 1);
+}
+
+static void hang_and_be_told_to_stop(void) {
+    lt_grid grid = grid_of(0);
+    if (lt_watchdog_start(&grid, 1) != LT_OK) _exit(1);
+    lt_watchdog_tick("gradient reduction", 42);
+    sleep_ms(1500);
+    lt_interrupt("SIGTERM");
+    sleep_ms(20000);
+}
+
+/* One second until it speaks, one to be heard, and one for the launcher that seems to end it. */
+static void a_rank_told_to_stop_leaves_the_launcher_time(void **state) {
+    (void)state;
+    char text[4096];
+    double waited_s = 0;
+    assert_int_equal(finish(run(hang_and_be_told_to_stop), text, sizeof text), LT_IO);
+    const char *error = strstr(text, "has not moved for ");
+    assert_non_null(error);
+    assert_int_equal(sscanf(error, "has not moved for %lf s", &waited_s), 1);
+    assert_true(waited_s >= 3);
 }
 
 static void save_for_long(void) {
@@ -206,9 +228,13 @@ static void a_blocked_stderr_does_not_save_it(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_hang_ends_with_74_and_one_error), cmocka_unit_test(a_grant_is_kept_and_ends),
-        cmocka_unit_test(a_wait_that_ends_is_no_error),      cmocka_unit_test(ticks_keep_it_quiet),
-        cmocka_unit_test(stopped_or_off_it_does_nothing),    cmocka_unit_test(a_stopped_process_is_forgiven),
+        cmocka_unit_test(a_hang_ends_with_74_and_one_error),
+        cmocka_unit_test(a_rank_told_to_stop_leaves_the_launcher_time),
+        cmocka_unit_test(a_grant_is_kept_and_ends),
+        cmocka_unit_test(a_wait_that_ends_is_no_error),
+        cmocka_unit_test(ticks_keep_it_quiet),
+        cmocka_unit_test(stopped_or_off_it_does_nothing),
+        cmocka_unit_test(a_stopped_process_is_forgiven),
         cmocka_unit_test(a_blocked_stderr_does_not_save_it),
     };
     return cmocka_run_group_tests_name("watchdog", tests, NULL, NULL);

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2016,SC2034 # commands for another shell; `command` and `reason` are read by who calls
-# Sourced by the fault campaign: two hosts on this machine, joined by a cable that can be pulled. The first is this
-# machine in a network of its own, the second has its own name and shared memory too. A network lives as long as the
-# process that holds it; both end with the shell that called start_hosts.
+# Sourced by tests of broken links and slow ones: two hosts on this machine, joined by a cable that can be pulled and
+# limited. The first is this machine in a network of its own, the second has its own name and shared memory too. A network
+# lives as long as the process that holds it; both end with the shell that called start_hosts.
 #
 # Needs root, ip (iproute2), unshare, nsenter and setpriv (util-linux), and Open MPI, whose launcher takes any command
 # in the place of ssh.
@@ -58,6 +58,13 @@ RANK
 }
 
 on_host() { nsenter --target "${hosts[$1]}" --net -- "${@:2}"; }
+limit_cable() { # 1gbit, or none
+  local host
+  for host in 0 1; do
+    on_host $host tc qdisc del dev cable root 2>/dev/null
+    [ "$1" = none ] || on_host $host tc qdisc add dev cable root tbf rate "$1" burst 256kb latency 50ms || return
+  done
+}
 pull_cable() { on_host 0 ip link set cable down; }
 plug_cable() { # and until the hosts find each other again
   local end=$((SECONDS + 60))
