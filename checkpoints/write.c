@@ -104,6 +104,7 @@ static lt_status fetch_and_store(lt_save *s, const chunk *c, lt_status status) {
 }
 
 static lt_status fetch_into_snapshot(lt_save *s, const chunk *c, lt_status status) {
+    lt_watchdog_alive();
     const lt_status fetched = fetch(s, c, s->snapshot + c->place);
     return status != LT_OK ? status : fetched;
 }

@@ -15,13 +15,16 @@ static double mib(double bytes) {
 
 static void describe_model(const lt_run *run) {
     const lt_model_shape *shape = &run->model_options.shape;
+    const int64_t held = lt_model_registry(run->model)->elements;
+    char a_rank[48] = "";
+    if (run->grid.tensor_ranks > 1) snprintf(a_rank, sizeof a_rank, ", %.2fM a rank", 1e-6 * (double)held);
     lt_log_info("model      %lld layers, hidden %lld, %lld heads (%lld key heads) of %lld, ffn %lld, "
                 "vocabulary %lld, "
-                "%s head; %.2fM parameters",
+                "%s head; %.2fM parameters%s",
                 (long long)shape->layers, (long long)shape->hidden, (long long)shape->heads,
                 (long long)shape->key_heads, (long long)lt_head_size(shape), (long long)shape->intermediate,
                 (long long)shape->vocabulary, shape->tied ? "tied" : "untied",
-                1e-6 * (double)run->registry.elements);
+                1e-6 * (double)run->registry.elements, a_rank);
     if (shape->attention == LT_ATTENTION_LAZY)
         lt_log_info("attention  lazy (Elastic-Softmax), distance bias over %lld tokens, tau from %g%s",
                     (long long)shape->bias_length, shape->tau_init,

@@ -68,6 +68,7 @@ static void free_keys_change_freely(void **state) {
         "train.threads=2",
         "train.max_minutes=3",
         "parallel.backend=mpi",
+        "parallel.zero=1",
         "train.stall_timeout_s=5",
         "train.nonfinite=skip",
         "checkpoint.keep_every=2",
@@ -80,6 +81,8 @@ static void free_keys_change_freely(void **state) {
     }
     assert_loads(resume(5, "parallel.lanes=4", NULL, note, sizeof note));
     assert_string_equal(note, "parallel.lanes 4 (was 8)");
+    assert_loads(resume(5, "parallel={tensor: 2, reduction: fast}", NULL, note, sizeof note));
+    assert_string_equal(note, "parallel.tensor 2 (was 1), parallel.reduction fast (was tree)");
     assert_loads(
         resume(5, "train.micro_batch=4", NULL, note, sizeof note)); /* 4 micro-batches: 8 lanes do not fit */
     assert_string_equal(note, "train.micro_batch 4 (was 1), parallel.lanes 4 (was 8)");
