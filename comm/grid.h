@@ -1,5 +1,5 @@
 /* The process grid: who the ranks are, where they sit, and the small collectives that the program needs
- * outside the gradient path (comm/reduce.h has that). MPI is hidden here: no public header includes <mpi.h>.
+ * outside the gradient path (comm/reducer.h has that). MPI is hidden here: no public header includes <mpi.h>.
  *
  * A program started without a launcher is a valid grid of one rank. Every function marked collective is
  * called by all ranks of the grid in the same order. A failed MPI call is LT_IO with the call's name and

@@ -25,7 +25,11 @@ lt_status lt_all_gather(const lt_grid *grid, float *values, const int64_t *cuts)
                     .owner = LT_TREE_ALL};
     bool moved;
     LT_CHECK(lt_tree_gather(&tree));
-    return lt_tree_advance(&tree, true, &moved);
+    while (!tree.done) {
+        LT_CHECK(lt_transfers_wait(&transport, tree.under_way, 2));
+        LT_CHECK(lt_tree_advance(&tree, &moved));
+    }
+    return LT_OK;
 }
 
 static lt_status reduce_few(const lt_grid *grid, double *values, int count) {

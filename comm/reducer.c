@@ -8,14 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUCKET = 1 << 20, UNDER_WAY = 4, PAUSE_NS = 100000 };
+enum { BUCKET = 128 * 1024, UNDER_WAY = 8, PAUSE_NS = 100000 };
+
+_Static_assert(2 * (int)UNDER_WAY <= (int)LT_TRANSFERS_AT_ONCE, "one look at all");
 
 /* A bucket under way; number b of a reduction uses slot b % UNDER_WAY, which is the tag of its messages too:
  * how far the buckets before it are differs from rank to rank. */
 typedef struct under_way {
     bool busy;
-    lt_tree tree;         /* LT_REDUCTION_TREE */
-    lt_transfer transfer; /* LT_REDUCTION_FAST */
+    lt_tree tree;    /* LT_REDUCTION_TREE */
+    lt_transfer sum; /* LT_REDUCTION_FAST */
 } under_way;
 
 struct lt_reducer {
@@ -29,6 +31,8 @@ struct lt_reducer {
 
     /* the reduction under way: of the thread, or of lt_reducer_end() where there is none */
     under_way slots[UNDER_WAY];
+    float *values;
+    int64_t final; /* elements from here on, as far as was seen */
     int64_t begun; /* elements from here on are in buckets that have begun */
     int64_t buckets;
     int share; /* that the bucket before begins in */
@@ -52,6 +56,21 @@ static void add_plainly(void *context, float *restrict destination, const float 
     for (int64_t i = 0; i < count; i++) destination[i] += source[i];
 }
 
+static int64_t bucket_elements(const lt_reducer_options *options) {
+    const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
+    return lt_mpi_piece(bucket < options->count ? bucket : options->count);
+}
+
+/* Floats of scratch for a bucket. */
+static int64_t slot_scratch(const lt_grid *grid, const lt_reducer_options *options) {
+    if (grid->data_ranks == 1 || options->reduction == LT_REDUCTION_FAST) return 0;
+    return lt_tree_scratch(bucket_elements(options), grid->data_ranks, options->cuts != NULL);
+}
+
+static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
+    return UNDER_WAY * (size_t)slot_scratch(grid, options) * sizeof(float);
+}
+
 /* ---- buckets ---- */
 
 /* Where the bucket begins that ends at `end`: buckets lie within a share. Also counts *share down to it. */
@@ -70,28 +89,28 @@ static lt_status begin_bucket(lt_reducer *r, under_way *slot, int64_t first, int
     slot->busy = true;
     if (r->options.reduction == LT_REDUCTION_FAST) {
         const int owner = r->cuts == NULL ? -1 : lt_tree_share(r->share, ranks); /* bits reversed twice */
-        return r->transport.sum(&r->transport, r->gradients + first, count, owner, &slot->transfer);
+        return r->transport.sum(&r->transport, r->values + first, count, owner, &slot->sum);
     }
     slot->tree = (lt_tree){.transport = &r->transport,
                            .device = &r->options.device,
                            .rank = r->grid->data_rank,
                            .ranks = ranks,
                            .tag = (int)number,
-                           .values = r->gradients,
+                           .values = r->values,
                            .first = first,
                            .count = count,
-                           .scratch = r->scratch + number * lt_tree_scratch(r->bucket),
+                           .scratch = r->scratch + number * slot_scratch(r->grid, &r->options),
                            .owner = r->cuts == NULL ? LT_TREE_ALL : r->share};
     return lt_tree_sum(&slot->tree);
 }
 
 /* Begins the buckets whose elements are all ready, as far as there are slots. */
-static lt_status begin_buckets(lt_reducer *r, int64_t ready, bool *moved) {
+static lt_status begin_buckets(lt_reducer *r, bool *moved) {
     while (r->begun > 0) {
         under_way *next = &r->slots[r->buckets % UNDER_WAY];
         int share = r->share;
         const int64_t first = bucket_begin(r, r->begun, &share);
-        if (next->busy || first < ready) break;
+        if (next->busy || first < r->final) break;
         if (r->busy_slots == 0) r->busy_since = MPI_Wtime();
         const int64_t count = r->begun - first;
         r->share = share;
@@ -104,17 +123,28 @@ static lt_status begin_buckets(lt_reducer *r, int64_t ready, bool *moved) {
     return LT_OK;
 }
 
-static lt_status advance_buckets(lt_reducer *r, bool *moved) {
+static lt_status look_at_messages(lt_reducer *r) {
+    lt_transfer *transfers[2 * UNDER_WAY];
+    int count = 0;
     for (under_way *slot = r->slots; slot < r->slots + UNDER_WAY; slot++) {
-        bool done;
         if (!slot->busy) continue;
-        if (r->options.reduction == LT_REDUCTION_TREE) {
-            LT_CHECK(lt_tree_advance(&slot->tree, false, moved));
-            done = slot->tree.done;
+        if (r->options.reduction == LT_REDUCTION_FAST) {
+            transfers[count++] = &slot->sum;
         } else {
-            LT_CHECK(r->transport.test(&r->transport, &slot->transfer, &done));
+            transfers[count++] = &slot->tree.under_way[0];
+            transfers[count++] = &slot->tree.under_way[1];
         }
-        if (!done) continue;
+    }
+    return count == 0 ? LT_OK : r->transport.look(&r->transport, transfers, count);
+}
+
+static lt_status advance_buckets(lt_reducer *r, bool *moved) {
+    const bool fast = r->options.reduction == LT_REDUCTION_FAST;
+    LT_CHECK(look_at_messages(r));
+    for (under_way *slot = r->slots; slot < r->slots + UNDER_WAY; slot++) {
+        if (!slot->busy) continue;
+        if (!fast) LT_CHECK(lt_tree_advance(&slot->tree, moved));
+        if (!(fast ? lt_transfer_done(&slot->sum) : slot->tree.done)) continue;
         slot->busy = false;
         *moved = true;
         if (--r->busy_slots == 0) r->busy_s += MPI_Wtime() - r->busy_since;
@@ -122,48 +152,56 @@ static lt_status advance_buckets(lt_reducer *r, bool *moved) {
     return LT_OK;
 }
 
-/* One look at everything; lets others have the core where nothing moved. */
-static lt_status work(lt_reducer *r, int64_t ready, bool eager) {
-    const struct timespec pause = {.tv_nsec = PAUSE_NS};
-    bool moved = false;
-    LT_CHECK(advance_buckets(r, &moved));
-    LT_CHECK(begin_buckets(r, ready, &moved));
-    if (moved) return LT_OK;
-    if (eager)
-        sched_yield();
-    else
-        nanosleep(&pause, NULL);
-    return LT_OK;
+/* Does what can be done now. */
+static lt_status work(lt_reducer *r, bool *moved) {
+    *moved = false;
+    LT_CHECK(advance_buckets(r, moved));
+    return begin_buckets(r, moved);
 }
 
-static bool has_work(const lt_reducer *r) {
+/* Takes over what lt_reducer_begin() was told; whether there is something to do. */
+static bool look(lt_reducer *r) {
     int share = r->share;
-    return r->busy_slots > 0 || (r->begun > 0 && bucket_begin(r, r->begun, &share) >= r->ready);
-}
-
-static bool is_finished(const lt_reducer *r) {
-    return r->begun == 0 && r->busy_slots == 0;
+    r->values = r->gradients;
+    r->final = r->ready;
+    return r->busy_slots > 0 || (r->begun > 0 && bucket_begin(r, r->begun, &share) >= r->final);
 }
 
 /* ---- the thread ---- */
+
+/* Leaves the core to others: to those that compute until there may be more to do. */
+static void rest(lt_reducer *r) {
+    struct timespec until;
+    if (r->waiting) {
+        pthread_mutex_unlock(&r->lock);
+        sched_yield();
+        pthread_mutex_lock(&r->lock);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += PAUSE_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&r->changed, &r->lock, &until);
+}
 
 static void *run(void *argument) {
     lt_reducer *r = argument;
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
-        if (r->status != LT_OK || !has_work(r)) {
+        if (r->status != LT_OK || !look(r)) {
             pthread_cond_wait(&r->changed, &r->lock);
             continue;
         }
-        const int64_t ready = r->ready;
-        const bool eager = r->waiting;
+        bool moved;
         pthread_mutex_unlock(&r->lock);
-        const lt_status status = work(r, ready, eager);
+        const lt_status status = work(r, &moved);
         pthread_mutex_lock(&r->lock);
         r->status = status;
         if (status != LT_OK) snprintf(r->message, sizeof r->message, "%s", lt_error_message());
-        r->finished = is_finished(r);
+        r->finished = r->begun == 0 && r->busy_slots == 0;
         if (r->finished || status != LT_OK) pthread_cond_broadcast(&r->changed);
+        if (!moved) rest(r);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -182,16 +220,6 @@ static lt_status start_thread(lt_reducer *r) {
 }
 
 /* ---- what others call ---- */
-
-static int64_t bucket_elements(const lt_reducer_options *options) {
-    const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
-    return lt_mpi_piece(bucket < options->count ? bucket : options->count);
-}
-
-static size_t scratch_bytes(const lt_grid *grid, const lt_reducer_options *options) {
-    if (grid->data_ranks == 1 || options->reduction == LT_REDUCTION_FAST) return 0;
-    return UNDER_WAY * (size_t)lt_tree_scratch(bucket_elements(options)) * sizeof(float);
-}
 
 size_t lt_reducer_bytes(const lt_grid *grid, const lt_reducer_options *options) {
     return sizeof(lt_reducer) + scratch_bytes(grid, options);
@@ -267,9 +295,13 @@ lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
                        "the reduction of gradients was ended on rank %d before %lld of %lld were ready",
                        r->grid->rank, (long long)r->ready, (long long)r->options.count);
     const double begin = MPI_Wtime();
+    bool moved;
     if (r->grid->data_ranks > 1 && r->options.count > 0) {
         if (r->threaded) LT_CHECK(wait_for_thread(r));
-        while (!is_finished(r)) LT_CHECK(work(r, 0, true));
+        while (!r->threaded && look(r)) {
+            LT_CHECK(work(r, &moved));
+            if (!moved) sched_yield();
+        }
     }
     if (times != NULL)
         *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};

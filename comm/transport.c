@@ -12,11 +12,22 @@ static lt_status post(const lt_transport *transport, lt_transfer *x) {
     return LT_OK;
 }
 
-static lt_status test(const lt_transport *transport, lt_transfer *x, bool *done) {
-    int arrived = 0;
-    LT_MPI(MPI_Test, &x->request, &arrived, MPI_STATUS_IGNORE);
-    *done = arrived && x->left == 0;
-    return arrived && x->left > 0 ? post(transport, x) : LT_OK;
+/* MPI_Testsome and not MPI_Test for each: every call makes the library look at the whole network. */
+static lt_status look(const lt_transport *transport, lt_transfer *const *transfers, int count) {
+    MPI_Request requests[LT_TRANSFERS_AT_ONCE];
+    MPI_Status statuses[LT_TRANSFERS_AT_ONCE];
+    int done, indices[LT_TRANSFERS_AT_ONCE];
+    for (int i = 0; i < count; i++) requests[i] = transfers[i]->request;
+    int code = MPI_Testsome(count, requests, &done, indices, statuses);
+    for (int i = 0; code == MPI_ERR_IN_STATUS && i < done; i++)
+        if (statuses[i].MPI_ERROR != MPI_SUCCESS) code = statuses[i].MPI_ERROR;
+    LT_CHECK(lt_mpi_status(code, "MPI_Testsome"));
+    for (int i = 0; i < count; i++) {
+        transfers[i]->request = requests[i];
+        if (requests[i] == MPI_REQUEST_NULL && transfers[i]->left > 0)
+            LT_CHECK(post(transport, transfers[i]));
+    }
+    return LT_OK;
 }
 
 static lt_status wait_for(const lt_transport *transport, lt_transfer *x) {
@@ -40,7 +51,7 @@ static lt_status sum(const lt_transport *transport, float *values, int64_t count
 }
 
 lt_transport lt_transport_host(MPI_Comm ranks) {
-    return (lt_transport){.post = post, .test = test, .wait = wait_for, .sum = sum, .ranks = ranks};
+    return (lt_transport){.post = post, .look = look, .wait = wait_for, .sum = sum, .ranks = ranks};
 }
 
 lt_status lt_transfers_post(const lt_transport *transport, lt_transfer *transfers, int count) {

@@ -23,14 +23,17 @@ typedef struct lt_transfer {
     MPI_Request request;
 } lt_transfer;
 
+enum { LT_TRANSFERS_AT_ONCE = 64 };
+
 typedef struct lt_transport lt_transport;
 
 struct lt_transport {
     /* Posts the next piece of a transfer. The elements stay where they are, and sent ones unchanged, until it
      * is done. */
     lt_status (*post)(const lt_transport *transport, lt_transfer *transfer);
-    /* Whether the transfer is done; returns at once, and posts the next piece where there is one. */
-    lt_status (*test)(const lt_transport *transport, lt_transfer *transfer, bool *done);
+    /* One look at up to LT_TRANSFERS_AT_ONCE transfers, done ones among them; posts the next piece of those
+     * that have one. Returns at once. */
+    lt_status (*look)(const lt_transport *transport, lt_transfer *const *transfers, int count);
     /* Returns when the piece under way is done. */
     lt_status (*wait)(const lt_transport *transport, lt_transfer *transfer);
     /* Begins the library's own sum, in an order of its choice, of values that are no more than one message
@@ -42,6 +45,11 @@ struct lt_transport {
 
 /* MPI on host memory. Local. */
 lt_transport lt_transport_host(MPI_Comm ranks);
+
+/* Whether a transfer is done, as far as was seen. Local. */
+static inline bool lt_transfer_done(const lt_transfer *transfer) {
+    return transfer->request == MPI_REQUEST_NULL && transfer->left == 0;
+}
 
 /* Posts what is left of all of the transfers, which takes waiting where a message goes in pieces: those on
  * both sides are posted one after another, so everybody who exchanges must call it before waiting for one

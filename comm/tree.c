@@ -20,8 +20,8 @@ int lt_tree_share(int rank, int ranks) {
     return share;
 }
 
-int64_t lt_tree_scratch(int64_t count) {
-    return (count + 1) / 2;
+int64_t lt_tree_scratch(int64_t count, int ranks, bool to_owner) {
+    return to_owner && ranks == 2 ? count : (count + 1) / 2;
 }
 
 static int64_t cut(const lt_tree *tree, int share) {
@@ -32,22 +32,35 @@ static range shares_range(const lt_tree *tree, int first, int shares) {
     return (range){cut(tree, first), cut(tree, first + shares) - cut(tree, first)};
 }
 
-/* Shares that each rank of a pair keeps at the present distance. */
-static int kept_shares(const lt_tree *tree) {
-    return tree->ranks / (2 * tree->distance);
+/* Which shares each rank of a pair keeps at the present distance. */
+typedef struct pair {
+    int shares; /* of each */
+    int mine, theirs;
+} pair;
+
+/* Neighbouring shares, halved at every level, of which the lower rank of the pair keeps the lower half. Both
+ * have summed the same elements until then. */
+static pair pair_of(const lt_tree *tree) {
+    const int shares = tree->ranks / (2 * tree->distance);
+    const int mine = lt_tree_share(tree->rank, tree->ranks) / shares * shares;
+    return (pair){shares, mine, mine ^ shares};
 }
 
-/* What this rank keeps and what it gives away: neighbouring shares, halved at every level, of which the lower
- * rank of the pair keeps the lower half. Both have summed the same elements until then. */
-static range kept(const lt_tree *tree) {
-    const int shares = kept_shares(tree);
-    return shares_range(tree, lt_tree_share(tree->rank, tree->ranks) / shares * shares, shares);
+/* Whether this rank's share differs from the owner's in that bit, so that the partner is nearer the owner. */
+static bool gives(const lt_tree *tree, int bit) {
+    return ((lt_tree_share(tree->rank, tree->ranks) ^ tree->owner) & bit) != 0;
 }
 
-static range given(const lt_tree *tree) {
-    const int shares = kept_shares(tree);
-    const int first = lt_tree_share(tree->rank, tree->ranks) / shares * shares;
-    return shares_range(tree, first ^ shares, shares);
+/* What this rank goes on to sum, and what its partner does. On the way to one owner the last two shares need
+ * not be halved: the one of the pair that is on the owner's side takes both. */
+static void halve(const lt_tree *tree, range *kept, range *given) {
+    const pair p = pair_of(tree);
+    *kept = shares_range(tree, p.mine, p.shares);
+    *given = shares_range(tree, p.theirs, p.shares);
+    if (tree->owner == LT_TREE_ALL || p.shares > 1) return;
+    const bool gives_all = gives(tree, 1);
+    *(gives_all ? given : kept) = shares_range(tree, p.mine / 2 * 2, 2);
+    (gives_all ? kept : given)->count = 0;
 }
 
 static lt_status post(lt_tree *tree, float *to, range received, range sent) {
@@ -58,15 +71,21 @@ static lt_status post(lt_tree *tree, float *to, range received, range sent) {
                    &tree->under_way[1]);
 }
 
-/* On the way to one owner those ranks have handed on all they had whose share differs from the owner's in a
- * bit below the present one; of the others the one on the owner's side takes what its partner has. */
+static lt_status post_halving(lt_tree *tree) {
+    range kept, given;
+    halve(tree, &kept, &given);
+    return post(tree, tree->scratch, kept, given);
+}
+
+/* On the way to one owner a rank whose share differs from the owner's in a lower bit has handed on all it
+ * had. */
 static lt_status post_gathering(lt_tree *tree) {
-    range sent = kept(tree), received = given(tree);
-    const int shares = kept_shares(tree), apart = lt_tree_share(tree->rank, tree->ranks) ^ tree->owner;
+    const pair p = pair_of(tree);
+    range sent = shares_range(tree, p.mine, p.shares), received = shares_range(tree, p.theirs, p.shares);
     if (tree->owner != LT_TREE_ALL) {
-        const bool idle = apart % shares != 0, gives = (apart & shares) != 0;
-        if (idle || gives) received.count = 0;
-        if (idle || !gives) sent.count = 0;
+        const bool idle = gives(tree, p.shares - 1);
+        if (idle || gives(tree, p.shares)) received.count = 0;
+        if (idle || !gives(tree, p.shares)) sent.count = 0;
     }
     return post(tree, tree->values + received.first, received, sent);
 }
@@ -74,40 +93,33 @@ static lt_status post_gathering(lt_tree *tree) {
 lt_status lt_tree_sum(lt_tree *tree) {
     tree->distance = 1;
     tree->gathers = tree->done = false;
-    return post(tree, tree->scratch, kept(tree), given(tree));
+    return post_halving(tree);
+}
+
+static lt_status gather_from(lt_tree *tree, int distance) {
+    tree->distance = distance;
+    tree->gathers = true;
+    tree->done = distance == 0;
+    return tree->done ? LT_OK : post_gathering(tree);
 }
 
 lt_status lt_tree_gather(lt_tree *tree) {
-    tree->distance = tree->ranks / 2;
-    tree->gathers = true;
-    tree->done = false;
-    return post_gathering(tree);
+    return gather_from(tree, tree->ranks / 2);
 }
 
 /* Both messages of a level have arrived. */
 static lt_status next_level(lt_tree *tree) {
-    if (tree->gathers) {
-        tree->distance /= 2;
-        tree->done = tree->distance == 0;
-        return tree->done ? LT_OK : post_gathering(tree);
-    }
-    const range summed = kept(tree);
-    tree->device->add(tree->device->context, tree->values + summed.first, tree->scratch, summed.count);
+    if (tree->gathers) return gather_from(tree, tree->distance / 2);
+    range kept, given;
+    halve(tree, &kept, &given);
+    tree->device->add(tree->device->context, tree->values + kept.first, tree->scratch, kept.count);
     tree->distance *= 2;
-    if (tree->distance == tree->ranks) return lt_tree_gather(tree);
-    return post(tree, tree->scratch, kept(tree), given(tree));
+    if (tree->distance < tree->ranks) return post_halving(tree);
+    return gather_from(tree, tree->owner == LT_TREE_ALL ? tree->ranks / 2 : tree->ranks / 4);
 }
 
-lt_status lt_tree_advance(lt_tree *tree, bool wait, bool *moved) {
-    while (!tree->done) {
-        bool arrived[2] = {true, true};
-        if (wait) {
-            LT_CHECK(lt_transfers_wait(tree->transport, tree->under_way, 2));
-        } else {
-            for (int i = 0; i < 2; i++)
-                LT_CHECK(tree->transport->test(tree->transport, &tree->under_way[i], &arrived[i]));
-        }
-        if (!arrived[0] || !arrived[1]) return LT_OK;
+lt_status lt_tree_advance(lt_tree *tree, bool *moved) {
+    while (!tree->done && lt_transfer_done(&tree->under_way[0]) && lt_transfer_done(&tree->under_way[1])) {
         *moved = true;
         LT_CHECK(next_level(tree));
     }

@@ -35,16 +35,15 @@ lt_status lt_tree_check(const lt_grid *grid);
 /* The share of a rank, and the rank of a share. Local. */
 int lt_tree_share(int rank, int ranks);
 
-/* Floats of scratch that summing `count` elements takes. Local. */
-int64_t lt_tree_scratch(int64_t count);
+/* Floats of scratch that summing `count` elements takes, for all ranks or for one owner. Local. */
+int64_t lt_tree_scratch(int64_t count, int ranks, bool to_owner);
 
-/* Begins to sum the range over all ranks, or to bring every rank (or the owner) the shares that the others
- * have. Collective; returns at once. */
+/* Begins to sum the range over all ranks, and to bring the sums to every rank or to the owner; or to bring
+ * every rank the shares that the others have. Collective; returns at once. */
 lt_status lt_tree_sum(lt_tree *tree);
 lt_status lt_tree_gather(lt_tree *tree);
 
-/* Does what can be done: sets *moved where something was, and tree->done. With `wait`, returns when all is
- * done. */
-lt_status lt_tree_advance(lt_tree *tree, bool wait, bool *moved);
+/* Goes on where both transfers under way are seen to be done: sets *moved then, and tree->done at the end. */
+lt_status lt_tree_advance(lt_tree *tree, bool *moved);
 
 #endif

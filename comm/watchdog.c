@@ -14,9 +14,10 @@
 static const double nanoseconds = 1e9;
 
 /* How long rank r leaves the word to each rank below it, and to the launcher that tells it to end: longer
- * than a launcher takes to end the others (SIGTERM, then SIGKILL a second or two later). A thousand ranks
- * must not wait an hour, so only the first few are told apart. */
-static const double courtesy_s = 3.0;
+ * than a launcher takes to end the others on a busy machine (SIGTERM, then SIGKILL a second or two later),
+ * and ranks do not begin to wait at the same moment. A thousand ranks must not wait an hour, so only the
+ * first few are told apart. */
+static const double courtesy_s = 5.0;
 enum { COURTEOUS_RANKS = 8 };
 
 /* Between what every rank says and the end, so that all are heard. */

@@ -1,5 +1,6 @@
 /* The reducer, tree and fast, against MPI_Allreduce on the same buffers, in turn; to shares and back, as a
- * sharded optimiser does it. bench_reduce [BUCKET...]: elements of a bucket, each compared. Run by mpirun. */
+ * sharded optimiser does it; and how much of the tree's time hides behind computing that lasts three times as
+ * long. bench_reduce [BUCKET...]: elements of a bucket, each compared. Run by mpirun. */
 #include "comm/reduce.h"
 #include "comm/reducer.h"
 
@@ -7,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ROUNDS = 11, WAYS = 4 };
+enum { ROUNDS = 11, WAYS = 4, RUNS = 32 };
 
 /* One way to sum; NULL: the library's, at once. */
 typedef struct way {
@@ -36,6 +37,46 @@ static lt_status sum(const lt_grid *grid, const way *w, float *gradients, int64_
     return w->cuts == NULL ? LT_OK : lt_all_gather(grid, gradients, w->cuts);
 }
 
+/* Some computing that stays in the core. */
+static void compute(int64_t times) {
+    static volatile float value = 1.0f;
+    float x[32];
+    for (int i = 0; i < 32; i++) x[i] = value;
+    for (int64_t n = 0; n < times; n++)
+        for (int i = 0; i < 32; i++) x[i] = x[i] * 0.999f + 0.001f;
+    for (int i = 0; i < 32; i++) value = x[i];
+}
+
+static double now_after_barrier(void) {
+    MPI_Barrier(MPI_COMM_WORLD);
+    return MPI_Wtime();
+}
+
+/* The share of the reduction's `alone_ms` that computing hides while the gradients become final. */
+static lt_status measure_hiding(const way *tree, float *gradients, int64_t count, double alone_ms,
+                                double *hidden) {
+    double begin = now_after_barrier(), shares[ROUNDS];
+    compute(1 << 20);
+    const double ms_each = 1e3 * (MPI_Wtime() - begin) / (1 << 20);
+    int64_t times = (int64_t)(3 * alone_ms / RUNS / ms_each);
+    MPI_Bcast(&times, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
+    for (int round = 0; round < ROUNDS; round++) {
+        begin = now_after_barrier();
+        for (int run = 0; run < RUNS; run++) compute(times);
+        const double middle = now_after_barrier();
+        for (int run = RUNS - 1; run >= 0; run--) {
+            compute(times);
+            LT_CHECK(lt_reducer_begin(tree->reducer, gradients, count / RUNS * run, count / RUNS));
+        }
+        LT_CHECK(lt_reducer_end(tree->reducer, NULL));
+        const double end = now_after_barrier();
+        shares[round] = 1 - 1e3 * ((end - middle) - (middle - begin)) / alone_ms;
+    }
+    qsort(shares, ROUNDS, sizeof *shares, by_value);
+    *hidden = shares[ROUNDS / 2];
+    return LT_OK;
+}
+
 static lt_status compare(const lt_grid *grid, int64_t count, int64_t bucket) {
     float *gradients = calloc((size_t)count, sizeof(float));
     int64_t *cuts = calloc((size_t)grid->ranks + 1, sizeof *cuts);
@@ -52,20 +93,21 @@ static lt_status compare(const lt_grid *grid, int64_t count, int64_t bucket) {
     }
     for (int round = -1; round < ROUNDS; round++)
         for (way *w = ways; w < ways + WAYS; w++) {
-            MPI_Barrier(MPI_COMM_WORLD);
-            const double begin = MPI_Wtime();
+            const double begin = now_after_barrier();
             LT_CHECK(sum(grid, w, gradients, count));
-            MPI_Barrier(MPI_COMM_WORLD);
-            if (round >= 0) w->ms[round] = 1e3 * (MPI_Wtime() - begin);
+            const double end = now_after_barrier();
+            if (round >= 0) w->ms[round] = 1e3 * (end - begin);
         }
-    const double base = median(library);
+    const double base = median(library), alone = median(tree);
+    double hidden;
+    LT_CHECK(measure_hiding(tree, gradients, count, alone, &hidden));
     if (grid->rank == 0) {
         printf("reduction of %lld MiB, %d ranks", (long long)(count * 4 >> 20), grid->ranks);
         if (bucket > 0) printf(", buckets of %lld Ki", (long long)(bucket >> 10));
-        printf(
-            ": MPI_Allreduce %.2f ms; as many times its speed: tree %.2f, fast %.2f, to shares and back %.2f "
-            "(medians)\n",
-            base, base / median(tree), base / median(fast), base / median(shares));
+        printf(": MPI_Allreduce %.2f ms; as many times its speed: tree %.2f, fast %.2f, to shares and back "
+               "%.2f; "
+               "%.0f%% of the tree hidden behind computing (medians)\n",
+               base, base / alone, base / median(fast), base / median(shares), 100 * hidden);
     }
     for (way *w = tree; w < ways + WAYS; w++) lt_reducer_close(w->reducer);
     free(cuts);

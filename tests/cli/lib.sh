@@ -46,10 +46,10 @@ all_held() {
 
 # try_apart COMMAND...: the same, in a copy of this folder as it is now and beside other cases; `all_held` waits for it.
 # Most of a short run is waiting: a launcher takes a second to end after a failure.
-cases=0
+cases=0 cases_at_once=8
 try_apart() {
   local case=../case_$((cases += 1))
-  while [ "$(jobs -rp | wc -l)" -ge 8 ]; do wait -n; done
+  while [ "$(jobs -rp | wc -l)" -ge $cases_at_once ]; do wait -n; done
   cp -R . "$case"
   (cd "$case" && "$@" && : >"$case.held") >"$case.log" 2>&1 &
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The fault campaign: a training job is struck by faults at random moments, one after the other, and started again by
-# the same command on 1, 2 or 4 ranks, with and without checkpoint.async and parallel.zero. It must end with the bits and
-# the metrics of the undisturbed job, and after every fault every published checkpoint must be complete.
+# the same command on 1, 2 or 4 ranks, with and without checkpoint.async and parallel.zero, at parallel.tensor 1 or 2. It
+# must end with the bits and the metrics of the undisturbed job of the same width, and after every fault every published
+# checkpoint must be complete.
 #
 # FAULTS: how many strike one long job (make fault); unset: short jobs side by side that get every kind (make test).
 # SEED: what kinds, moments, victims and ranks are drawn from (random, and printed).
@@ -30,8 +31,8 @@ kinds=('KILL rank 3' 'KILL launcher 3' 'KILL all 2' 'STOP rank 1' 'STOP launcher
   'LINK broken 2')
 
 # Of a job: its newest checkpoint, the last step before the last fault, the faults that no new step has answered yet, the
-# number and kind of the present one.
-newest=0 reached=0 pending=() hosts=() present=
+# number and kind of the present one, the tensor ranks.
+newest=0 reached=0 pending=() hosts=() present='' width=1
 
 # A vocabulary that makes a save take as long as two steps; steps without end, since a stopped launcher's ranks go on.
 write_config() {
@@ -133,6 +134,7 @@ draw() { # kind, whom
   ahead=$((1 + RANDOM % 8)) delay=$((RANDOM % 900)) async=false spread=false stall=60
   [ $((RANDOM % 2)) -eq 0 ] || async=true
   case "$*" in *launcher | HANG* | LINK*) [ "$ranks" -gt 1 ] || ranks=2 ;; esac
+  [ "$ranks" -ge "$width" ] || ranks=$width
   case $1 in HANG | LINK) stall=5 ;; esac
   [ "$1" != LINK ] || spread=true
   victim=$((victim % ranks))
@@ -255,7 +257,7 @@ try_strike() {
     check_published
     steps=$((newest + ahead))
   fi
-  launch "$ranks" train.steps=$steps checkpoint.async="$async" parallel.zero=$((ahead % 2)) \
+  launch "$ranks" train.steps=$steps checkpoint.async="$async" parallel.zero=$((ahead % 2)) parallel.tensor="$width" \
     train.stall_timeout_s="$stall"
   await_moment "$2"
   now_us
@@ -287,11 +289,12 @@ strike() { # number, kind, whom
 
 # The job is started a last time, to an end beyond all that it has done, ranks without a launcher too.
 finish() {
-  local spread=false last
+  local spread=false last ranks=$((1 << RANDOM % 3))
+  [ "$ranks" -ge "$width" ] || ranks=$width
   await_nobody
   check_published
   last=$(((reached > newest ? reached : newest) / 2 * 2 + 4))
-  launch $((1 << RANDOM % 3)) train.steps=$last
+  launch "$ranks" train.steps=$last parallel.tensor="$width"
   wait_for is_answered
   ends 0
   look # it may have ended within a moment
@@ -301,15 +304,16 @@ finish() {
   expect_steps disk/out 1 $last
   expect_checkpoints disk/out $((last - 2)) $last
   [ "$(cd disk/out && echo * | wc -w)" -eq 3 ] || fail "left behind: $(ls disk/out)"
-  expect 0 train 1 train.steps=$last checkpoint.dir=whole checkpoint.every=$last
+  expect 0 train "$width" parallel.tensor="$width" train.steps=$last checkpoint.dir=whole checkpoint.every=$last
   same_tensors "$(step_file whole $last)" "$(step_file disk/out $last)"
   same_metrics whole disk/out
-  count "same $last"
+  count "same $last $width"
 }
 
 # job NUMBER FAULT...
 job() {
   local fault number=$(($1 * 1000))
+  width=$((1 + ($1 + SEED) % 2))
   mkdir disk
   trap leave EXIT
   case "${*:2}" in *DISK*) mount_disk || fail 'no tmpfs' ;; esac

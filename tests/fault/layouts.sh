@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A killed rank and a broken link in several layouts of the ranks.
+# A killed rank and a broken link in three layouts: data ranks alone with a sharded optimiser, tensor ranks alone, both.
 # All ranks end within the promised time, with one error line and the contract's exit codes; the run goes on to the bits of
 # one that nothing disturbed.
 # shellcheck source=../cli/lib.sh
@@ -12,7 +12,7 @@ source "$(dirname "$0")/lib/hosts.sh"
 source "$(dirname "$0")/lib/living.sh"
 
 # Ranks, then their layout.
-layouts=('2 parallel.zero=1' '4 parallel.zero=0')
+layouts=('2 parallel.zero=1' '2 parallel.tensor=2' '4 parallel.tensor=2')
 stall=5 hosts=()
 endless=(train.steps=1000000000 schedule.kind=constant checkpoint.every=3 checkpoint.keep=2 "train.stall_timeout_s=$stall")
 
@@ -55,7 +55,7 @@ killed_rank() { # ranks, layout
 }
 
 # Rank 0 ends the job when its watchdog's time and the second of hearing are over; one that no launcher reaches any more
-# leaves 3 s to each rank before it, and MPI 3 s to end.
+# leaves 5 s to each rank before it, and MPI 3 s to end.
 broken_link() { # ranks, layout
   start_hosts || fail "$reason"
   trap leave EXIT
@@ -64,7 +64,7 @@ broken_link() { # ranks, layout
   start_here "${command[@]}"
   await_step out 7
   pull_cable
-  await_no_rank $((stall + 1 + 3 * ($1 - 1) + 3 + 10))
+  await_no_rank $((stall + 1 + 5 * ($1 - 1) + 3 + 10))
   sleep 3 # a launcher may end by itself, or wait for ever
   end_living
   ends 1 74 137 205

@@ -68,7 +68,7 @@ summarise() {
     { counted[$1]++ }
     $1 == "answered" { answered($2 " " $3); answered("all") }
     $1 == "fault" { kind = $2 " " $3; of[kind]++; by[kind, $4]++; repeated += $5; on[$6]++; async += $7 == "true" }
-    $1 == "same" { steps += $2 }
+    $1 == "same" { steps += $2; wide += $3 == 2 }
     END {
       phases = split("start-up restore step save end", phase, " ")
       for (k = 1; k < split(names, name, ","); k++) {
@@ -83,6 +83,7 @@ summarise() {
       printf "# fault: %d faults (on 1, 2, 4 ranks: %d, %d, %d; ", counted["fault"], on[1], on[2], on[4]
       printf "%d with checkpoint.async), %d survived; %d of %d steps repeated; ", async, answers["all"], repeated, steps
       print times("all")
-      printf "# fault: SEED=%d, jobs with the bits and the metrics of the undisturbed job: %d\n", seed, counted["same"]
+      printf "# fault: SEED=%d, jobs with the bits and the metrics of the undisturbed job: %d (at parallel.tensor 2: %d)\n",
+        seed, counted["same"], wide
     }'
 }
