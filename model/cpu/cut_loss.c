@@ -64,12 +64,12 @@ static double join_row(const lt_cut_loss *loss, int64_t row, double *largest, do
     *sum = 0;
     for (int rank = 0; rank < loss->ranks; rank++)
         *largest = fmax(*largest, parts_of(loss, rank, row)[LT_LOSS_LARGEST]);
-    int rank = 0;
-    do {
+    for (int rank = 0; rank < loss->ranks; rank++) {
         const double *parts = parts_of(loss, rank, row);
         *sum += parts[LT_LOSS_SUM] * exp(parts[LT_LOSS_LARGEST] - *largest);
         target += parts[LT_LOSS_TARGET];
-    } while (++rank < loss->ranks);
+    }
+    /* cppcheck-suppress invalidFunctionArg ; there is a rank, so the sum is not 0 */
     return log(*sum) + (*largest - target);
 }
 
