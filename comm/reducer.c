@@ -242,21 +242,23 @@ static lt_status open_reducer(lt_reducer *r) {
     if (r->scratch == NULL || (r->options.cuts != NULL && r->cuts == NULL))
         return lt_fail(LT_IO, "no memory to reduce %lld gradients", (long long)r->options.count);
     if (r->cuts != NULL) memcpy(r->cuts, r->options.cuts, cuts);
-    LT_MPI(MPI_Comm_dup, r->grid->mpi->data, &r->ranks);
     r->transport = lt_transport_host(r->ranks);
     return start_thread(r);
 }
 
+/* First what all ranks do: one that then fails alone returns, and can tell the others. */
 lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options, lt_reducer **reducer) {
     LT_CHECK(lt_tree_check(grid));
     LT_CALLS(grid, "opening a reduction of %lld gradients", (long long)options->count);
+    MPI_Comm ranks = MPI_COMM_NULL;
+    if (grid->data_ranks > 1) LT_MPI(MPI_Comm_dup, grid->mpi->data, &ranks);
     lt_reducer *r = *reducer = calloc(1, sizeof *r);
     if (r == NULL) return lt_fail(LT_IO, "no memory to reduce gradients");
     r->grid = grid;
     r->options = *options;
     if (r->options.device.add == NULL) r->options.device.add = add_plainly;
     r->bucket = bucket_elements(options);
-    r->ranks = MPI_COMM_NULL;
+    r->ranks = ranks;
     return open_reducer(r);
 }
 

@@ -30,7 +30,9 @@ typedef struct lt_metrics_step {
     int64_t step, tokens;
     double loss, learning_rate, gradient_norm;
     double step_ms, tokens_per_s, tokens_per_s_per_rank;
-    double data_wait_ms, comm_wait_ms, comm_ms; /* maximum over ranks */
+    double data_wait_ms;
+    double comm_ms, comm_wait_ms; /* while exchanges with other ranks were under way; of it, what computing
+                                     waited for; all three maxima over ranks */
     int64_t slowest_rank;
     double slowest_excess_ms; /* a step over the median rank */
     double flops_utilisation;

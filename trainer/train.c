@@ -174,7 +174,7 @@ static lt_status reduce_end(void *context) {
     lt_watchdog_tick("gradient reduction", t->options.update.step);
     LT_CHECK(lt_reducer_end(t->run->reducer, &times));
     t->run->interval.comm_wait_ms += times.waited_ms;
-    t->run->interval.comm_ms += times.busy_ms;
+    t->run->interval.comm_ms += fmax(times.busy_ms, times.waited_ms);
     return LT_OK;
 }
 
