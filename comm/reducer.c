@@ -29,7 +29,7 @@ struct lt_reducer {
     lt_transport transport;
     float *scratch;
 
-    /* the reduction under way: of the thread, or of lt_reducer_end() where there is none */
+    /* the reduction under way: of who works on it */
     under_way slots[UNDER_WAY];
     float *values;
     int64_t final; /* elements from here on, as far as was seen */
@@ -45,7 +45,8 @@ struct lt_reducer {
     pthread_cond_t changed; /* what follows, which both threads use under the lock */
     float *gradients;
     int64_t ready; /* elements from here on are final */
-    bool waiting, finished, stop;
+    bool working;  /* the thread, without the lock */
+    bool ending, stop;
     lt_status status;
     char message[LT_ERROR_MESSAGE_BYTES];
 };
@@ -169,15 +170,9 @@ static bool look(lt_reducer *r) {
 
 /* ---- the thread ---- */
 
-/* Leaves the core to others: to those that compute until there may be more to do. */
+/* Leaves the cores to those that compute, until there may be more to do. */
 static void rest(lt_reducer *r) {
     struct timespec until;
-    if (r->waiting) {
-        pthread_mutex_unlock(&r->lock);
-        sched_yield();
-        pthread_mutex_lock(&r->lock);
-        return;
-    }
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += PAUSE_NS;
     until.tv_sec += until.tv_nsec / 1000000000;
@@ -189,19 +184,22 @@ static void *run(void *argument) {
     lt_reducer *r = argument;
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
-        if (r->status != LT_OK || !look(r)) {
+        if (r->ending || r->status != LT_OK || !look(r)) {
             pthread_cond_wait(&r->changed, &r->lock);
             continue;
         }
         bool moved;
+        r->working = true;
         pthread_mutex_unlock(&r->lock);
         const lt_status status = work(r, &moved);
         pthread_mutex_lock(&r->lock);
+        r->working = false;
         r->status = status;
         if (status != LT_OK) snprintf(r->message, sizeof r->message, "%s", lt_error_message());
-        r->finished = r->begun == 0 && r->busy_slots == 0;
-        if (r->finished || status != LT_OK) pthread_cond_broadcast(&r->changed);
-        if (!moved) rest(r);
+        if (r->ending)
+            pthread_cond_broadcast(&r->changed);
+        else if (!moved)
+            rest(r);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -230,7 +228,7 @@ static void rewind_to_start(lt_reducer *r) {
     r->share = r->grid->data_ranks - 1;
     r->buckets = 0;
     r->busy_s = 0;
-    r->waiting = r->finished = false;
+    r->ending = false;
 }
 
 static lt_status open_reducer(lt_reducer *r) {
@@ -280,14 +278,24 @@ lt_status lt_reducer_begin(lt_reducer *r, float *gradients, int64_t first, int64
                    (long long)first, (long long)(first + count), r->grid->rank, (long long)expected);
 }
 
-static lt_status wait_for_thread(lt_reducer *r) {
+/* The main thread goes on with what the other one did, which rests. */
+static lt_status take_over(lt_reducer *r) {
     pthread_mutex_lock(&r->lock);
-    r->waiting = true;
-    pthread_cond_broadcast(&r->changed);
-    while (!r->finished && r->status == LT_OK) pthread_cond_wait(&r->changed, &r->lock);
+    r->ending = true;
+    while (r->working) pthread_cond_wait(&r->changed, &r->lock);
     const lt_status status = r->status;
     pthread_mutex_unlock(&r->lock);
     return status == LT_OK ? LT_OK : lt_fail(status, "%s", r->message);
+}
+
+static lt_status finish(lt_reducer *r) {
+    LT_CHECK(take_over(r));
+    while (look(r)) {
+        bool moved;
+        LT_CHECK(work(r, &moved));
+        if (!moved) sched_yield();
+    }
+    return LT_OK;
 }
 
 lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
@@ -297,14 +305,7 @@ lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
                        "the reduction of gradients was ended on rank %d before %lld of %lld were ready",
                        r->grid->rank, (long long)r->ready, (long long)r->options.count);
     const double begin = MPI_Wtime();
-    bool moved;
-    if (r->grid->data_ranks > 1 && r->options.count > 0) {
-        if (r->threaded) LT_CHECK(wait_for_thread(r));
-        while (!r->threaded && look(r)) {
-            LT_CHECK(work(r, &moved));
-            if (!moved) sched_yield();
-        }
-    }
+    if (r->grid->data_ranks > 1) LT_CHECK(finish(r));
     if (times != NULL)
         *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};
     pthread_mutex_lock(&r->lock);

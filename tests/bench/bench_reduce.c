@@ -1,8 +1,10 @@
 /* The reducer, tree and fast, against MPI_Allreduce on the same buffers, in turn; to shares and back, as a
  * sharded optimiser does it; and how much of the tree's time hides behind computing that lasts three times as
- * long. bench_reduce [BUCKET...]: elements of a bucket, each compared. Run by mpirun. */
+ * long. What tensor ranks exchange, against the library's. bench_reduce [BUCKET...]: elements of a bucket,
+ * each compared. Run by mpirun. */
 #include "comm/reduce.h"
 #include "comm/reducer.h"
+#include "comm/tensor.h"
 
 #include <mpi.h>
 #include <stdio.h>
@@ -115,12 +117,54 @@ static lt_status compare(const lt_grid *grid, int64_t count, int64_t bucket) {
     return LT_OK;
 }
 
+static void add(void *context, float *to, const float *from, int64_t count) {
+    (void)context;
+    for (int64_t i = 0; i < count; i++) to[i] += from[i];
+}
+
+/* Gathers and sums the rows of a micro-batch, all ranks as one tensor group. */
+static lt_status compare_tensor(lt_grid *grid) {
+    enum { MOST = 512 * 384, TIMES = 20 };
+    static float values[MOST], own[MOST], scratch[MOST];
+    const lt_comm_device device = {.add = add};
+    const int part = MOST / grid->ranks;
+    double ours[ROUNDS], library[ROUNDS];
+    LT_CHECK(lt_grid_split(grid, grid->ranks));
+    int64_t *cuts = calloc((size_t)grid->ranks + 1, sizeof *cuts);
+    if (cuts == NULL) return lt_fail(LT_IO, "no memory");
+    for (int i = 0; i <= grid->ranks; i++) cuts[i] = i * part;
+    for (int round = 0; round < ROUNDS; round++) {
+        double begin = now_after_barrier();
+        for (int i = 0; i < TIMES; i++) {
+            LT_CHECK(lt_tensor_reduce_scatter(grid, &device, values, cuts, scratch, own));
+            LT_CHECK(lt_tensor_all_gather(grid, values, sizeof *values, cuts));
+        }
+        const double middle = now_after_barrier();
+        for (int i = 0; i < TIMES; i++) {
+            MPI_Reduce_scatter_block(values, own, part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+            MPI_Allgather(MPI_IN_PLACE, 0, MPI_FLOAT, values, part, MPI_FLOAT, MPI_COMM_WORLD);
+        }
+        ours[round] = 1e3 * (middle - begin) / TIMES;
+        library[round] = 1e3 * (now_after_barrier() - middle) / TIMES;
+    }
+    qsort(ours, ROUNDS, sizeof *ours, by_value);
+    qsort(library, ROUNDS, sizeof *library, by_value);
+    if (grid->rank == 0)
+        printf(
+            "sum and gathering of %d x 384, %d tensor ranks: %.3f ms, MPI_Reduce_scatter and MPI_Allgather "
+            "%.3f ms (medians)\n",
+            MOST / 384, grid->ranks, ours[ROUNDS / 2], library[ROUNDS / 2]);
+    free(cuts);
+    return LT_OK;
+}
+
 int main(int argc, char **argv) {
     lt_grid grid;
     lt_status status = lt_grid_open(&argc, &argv, &grid);
     for (int64_t count = 1 << 20; count <= 1 << 24 && status == LT_OK; count *= 16)
         for (int i = 1; (i < argc || i == 1) && status == LT_OK; i++)
             status = compare(&grid, count, i < argc ? strtoll(argv[i], NULL, 10) : 0);
+    if (status == LT_OK) status = compare_tensor(&grid);
     if (status != LT_OK) {
         fprintf(stderr, "bench_reduce: %s\n", lt_error_message());
         lt_grid_abort(&grid, status);
