@@ -31,14 +31,14 @@ try() {
   ("$@") || broken=1
 }
 all_held() {
-  local case failed=()
+  local case logs=()
   wait
   for case in ../case_*/; do
     case=${case%/}
-    if [ -e "$case.held" ]; then cat "$case.log"; elif [ -e "$case" ]; then failed+=("$case.log"); fi
+    if [ -e "$case.held" ]; then cat "$case.log"; elif [ -e "$case" ]; then logs+=("$case.log"); fi
   done
-  if [ ${#failed[@]} -gt 0 ]; then
-    cat "${failed[@]}"
+  if [ ${#logs[@]} -gt 0 ]; then
+    cat "${logs[@]}"
     broken=1
   fi
   [ "${broken:-0}" -eq 0 ] || exit 1
