@@ -39,7 +39,7 @@ typedef struct lt_reducer_times {
 size_t lt_reducer_bytes(const lt_grid *grid, const lt_reducer_options *options);
 
 /* `grid` must outlive the reducer; `cuts` are copied. LT_BAD_INPUT unless the number of data ranks is a power
- * of two. Collective. */
+ * of two; after any error *reducer is NULL or may be closed. Collective. */
 lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options, lt_reducer **reducer);
 
 /* Elements [first, first + count) of the flat `gradients` are final: their sums may take their place from now
