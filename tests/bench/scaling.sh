@@ -52,8 +52,8 @@ else
 fi
 : >samples
 for _ in $(seq "$ROUNDS"); do
-  measure host 1 1 0 4
   for batch in 4 8; do
+    measure host 1 1 0 4
     for layout in '1 0' '1 1' '2 0'; do
       # shellcheck disable=SC2086 # two words
       for place in "${places[@]}"; do measure "$place" 2 $layout "$batch"; done
