@@ -7,6 +7,10 @@
 #ifndef LT_COMM_STATUS_H
 #define LT_COMM_STATUS_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum lt_status {
     LT_OK = 0,        /* done */
     LT_FAILED = 1,    /* failed for a reason that will repeat: non-finite loss, bad token in a shard */
@@ -29,6 +33,10 @@ __attribute__((format(printf, 2, 3))) lt_status lt_fail(lt_status status, const 
 /* The message of the last lt_fail() of this thread; "" before any. Owned by the library, valid until the
  * next. */
 const char *lt_error_message(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 /* Returns from the enclosing function with the status of `call` unless it is LT_OK. */
 #define LT_CHECK(call) \

@@ -6,8 +6,9 @@
  * micro-batch. An operation marked `+=` adds to its output, others overwrite it. Every operation gives the
  * same bits for the same inputs, whatever the number of threads.
  *
- * Element types: activations and weights have the device's compute type (float32 on a CPU); norms, tau,
- * biases, gradients, statistics and losses are as written here whatever the compute type.
+ * Element types: activations and the matrices that they meet have the device's compute type, float32 on a CPU
+ * and bfloat16 on a GPU. Weights of norms, tau, biases, all gradients of parameters and what AdamW works on are
+ * float32 whatever the compute type, losses and statistics as written here.
  */
 #ifndef LT_MODEL_OPS_H
 #define LT_MODEL_OPS_H
@@ -18,10 +19,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum lt_type { LT_FLOAT32, LT_FLOAT64, LT_INT32, LT_BYTES } lt_type;
+typedef enum lt_type { LT_FLOAT32, LT_FLOAT64, LT_INT32, LT_BYTES, LT_BFLOAT16 } lt_type;
 
 static inline size_t lt_type_bytes(lt_type type) {
-    return type == LT_FLOAT64 ? 8 : type == LT_BYTES ? 1 : 4;
+    return type == LT_FLOAT64 ? 8 : type == LT_BYTES ? 1 : type == LT_BFLOAT16 ? 2 : 4;
 }
 
 /* A place in device memory and the type of what lies there. */
@@ -52,7 +53,7 @@ typedef struct lt_vocabulary {
     int64_t first, count, width;
 } lt_vocabulary;
 
-/* c [m, n] = a [m, k] b [k, n] (+ c), where a and b are read transposed if they are stored so: a_transposed
+/* c [m, n] = a [m, k] b [k, n] (+ c), with a and b of the compute type and c of that or float32, where a and b are read transposed if they are stored so: a_transposed
  * means that a lies as [k, m]. ld*: elements from one stored row to the next. */
 typedef struct lt_gemm {
     int64_t m, n, k;
@@ -130,7 +131,8 @@ typedef struct lt_ops {
     void (*release)(lt_device *, lt_mem mem, size_t bytes);
     void (*upload)(lt_device *, lt_mem to, const void *from, int64_t count);
     lt_status (*download)(lt_device *, void *to, lt_mem from, int64_t count); /* waits for the stream */
-    void (*copy)(lt_device *, lt_mem to, lt_mem from, int64_t count);
+    void (*copy)(lt_device *, lt_mem to, lt_mem from, int64_t count); /* of one type */
+    void (*round_to)(lt_device *, lt_mem to, lt_mem from, int64_t count); /* float32 to the compute type */
     void (*zero)(lt_device *, lt_mem mem, int64_t count);
     lt_status (*synchronise)(lt_device *);
 

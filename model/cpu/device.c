@@ -120,6 +120,7 @@ static const lt_ops CPU_OPS = {
     .upload = cpu_upload,
     .download = cpu_download,
     .copy = lt_cpu_copy,
+    .round_to = lt_cpu_copy, /* float32 as it is */
     .zero = lt_cpu_zero,
     .synchronise = cpu_synchronise,
     .scratch_bytes = cpu_scratch_bytes,

@@ -1,0 +1,35 @@
+/* The CUDA device: one GPU of this host, whole training steps in bfloat16 with float32 statistics, gradients
+ * and optimiser (model/ops.h says which). C++ behind C functions; nothing here needs MPI.
+ */
+#ifndef LT_MODEL_CUDA_CUDA_H
+#define LT_MODEL_CUDA_CUDA_H
+
+#include "model/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How many GPUs this process sees; 0 with *why (not owned, "no NVIDIA driver is loaded") where none can be
+ * used. Local. */
+int lt_cuda_device_count(const char **why);
+
+/* Device `index` of those. LT_BAD_INPUT: there is no such device, or it is older than this build serves. LT_IO:
+ * it does not answer. Local. */
+lt_status lt_cuda_device_create(int index, lt_device **device);
+
+typedef struct lt_cuda_description {
+    char name[128];           /* "NVIDIA H100 80GB HBM3" */
+    int capability;           /* 90 */
+    size_t memory, available; /* bytes; what is not taken now */
+    double peak_tflops;       /* bfloat16, dense, as the vendor states it; 0: not known */
+} lt_cuda_description;
+
+/* Of a CUDA device. Local. */
+lt_status lt_cuda_device_describe(lt_device *device, lt_cuda_description *description);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,403 @@
+#include "tests/emulation/fibres.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <sys/mman.h>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#define WITH_ASAN 1
+#else
+#define WITH_ASAN 0
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace emulation {
+
+counts count;
+
+namespace {
+
+constexpr size_t STACK_BYTES = WITH_ASAN ? 512 << 10 : 128 << 10;
+constexpr unsigned WARP = 32;
+constexpr int BARRIERS = 16;
+
+/* ---- switching stacks ---- */
+
+/* Saves the callee's registers and the stack pointer, and goes on where `to` was left. */
+extern "C" void lt_emulation_switch(void **from, void *to);
+asm(R"(
+.text
+.globl lt_emulation_switch
+.type lt_emulation_switch, @function
+lt_emulation_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size lt_emulation_switch, .-lt_emulation_switch
+)");
+
+struct warp {
+    /* What lanes brought to their last two exchanges: one that is ahead writes where nobody reads any more. */
+    unsigned char slots[2][WARP][LANE_BYTES];
+    unsigned arrived[2];
+    const char *what[2];
+};
+
+struct barrier_state {
+    int arrived;
+    uint64_t passed;
+};
+
+struct block;
+
+struct fibre {
+    void *stack_pointer;
+    unsigned char *stack;
+    block *home;
+    uint3 index;
+    unsigned number; /* in the block */
+    bool ended;
+    const char *waits_for; /* nullptr: it can go on */
+    std::function<bool()> ready;
+    uint64_t exchanges;
+    void *asan_stack;
+};
+
+struct block {
+    uint3 index;
+    std::vector<fibre> fibres;
+    std::vector<warp> warps;
+    barrier_state barriers[BARRIERS];
+    unsigned left; /* fibres that have not ended */
+    struct array {
+        const void *key;
+        unsigned char *memory;
+        size_t bytes;
+    };
+    std::vector<array> arrays;
+    unsigned char *dynamic;
+};
+
+uint64_t order_seed;
+std::mutex one_kernel;
+std::vector<unsigned char *> free_stacks;
+const char *kernel_name;
+const std::function<void()> *kernel;
+fibre *current;
+void *scheduler_stack_pointer;
+size_t dynamic_size;
+#if WITH_ASAN
+void *scheduler_asan_stack;
+const void *scheduler_bottom;
+size_t scheduler_bytes;
+#endif
+
+uint64_t draw(uint64_t *state) {
+    *state += 0x9e3779b97f4a7c15u;
+    uint64_t z = *state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+template <typename item> void put_in_order(std::vector<item> &items, uint64_t *state) {
+    if (order_seed == 1) std::reverse(items.begin(), items.end());
+    if (order_seed > 1)
+        for (size_t i = items.size(); i > 1; i--) std::swap(items[i - 1], items[draw(state) % i]);
+}
+
+void to_scheduler(bool for_ever) {
+    fibre *self = current;
+#if WITH_ASAN
+    __sanitizer_start_switch_fiber(for_ever ? nullptr : &self->asan_stack, scheduler_bottom, scheduler_bytes);
+#else
+    (void)for_ever;
+#endif
+    lt_emulation_switch(&self->stack_pointer, scheduler_stack_pointer);
+#if WITH_ASAN
+    __sanitizer_finish_switch_fiber(self->asan_stack, &scheduler_bottom, &scheduler_bytes);
+#endif
+}
+
+void begin() {
+#if WITH_ASAN
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_bytes);
+#endif
+    (*kernel)();
+    current->ended = true;
+    current->home->left--;
+    to_scheduler(true);
+    abort();
+}
+
+void run(fibre *f) {
+    current = f;
+    threadIdx = f->index;
+    blockIdx = f->home->index;
+#if WITH_ASAN
+    __sanitizer_start_switch_fiber(&scheduler_asan_stack, f->stack, STACK_BYTES);
+#endif
+    lt_emulation_switch(&scheduler_stack_pointer, f->stack_pointer);
+#if WITH_ASAN
+    __sanitizer_finish_switch_fiber(scheduler_asan_stack, nullptr, nullptr);
+#endif
+    current = nullptr;
+}
+
+unsigned char *take_stack() {
+    if (!free_stacks.empty()) {
+        unsigned char *stack = free_stacks.back();
+        free_stacks.pop_back();
+        return stack;
+    }
+    /* The lowest page is a guard. */
+    void *memory = mmap(nullptr, STACK_BYTES + 4096, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_NONE) != 0) fail("no memory for a thread's stack");
+    return static_cast<unsigned char *>(memory) + 4096;
+}
+
+void prepare(fibre *f) {
+    f->stack = take_stack();
+#if WITH_ASAN
+    __asan_unpoison_memory_region(f->stack, STACK_BYTES);
+#endif
+    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES);
+    *--top = nullptr; /* so that the stack is aligned as after a call */
+    *--top = reinterpret_cast<void *>(begin);
+    for (int registers = 0; registers < 6; registers++) *--top = nullptr;
+    f->stack_pointer = top;
+}
+
+std::unique_ptr<block> make_block(unsigned number) {
+    auto b = std::make_unique<block>();
+    const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
+    b->index = {number % gridDim.x, number / gridDim.x % gridDim.y, number / gridDim.x / gridDim.y};
+    b->fibres.resize(threads);
+    b->warps.resize((threads + WARP - 1) / WARP);
+    b->left = threads;
+    for (unsigned i = 0; i < threads; i++) {
+        fibre *f = &b->fibres[i];
+        f->home = b.get();
+        f->number = i;
+        f->index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        prepare(f);
+    }
+    count.threads += threads;
+    return b;
+}
+
+void free_block(block *b) {
+    for (fibre &f : b->fibres) free_stacks.push_back(f.stack);
+    for (block::array &array : b->arrays) free(array.memory);
+    free(b->dynamic);
+}
+
+/* One turn for each thread of the block that can go on; whether there was one. */
+bool turn(block *b, uint64_t *state) {
+    std::vector<fibre *> order;
+    bool any = false;
+    for (fibre &f : b->fibres)
+        if (!f.ended) order.push_back(&f);
+    put_in_order(order, state);
+    for (fibre *f : order) {
+        if (f->waits_for != nullptr && !f->ready()) continue;
+        f->waits_for = nullptr;
+        run(f);
+        any = true;
+    }
+    return any;
+}
+
+[[noreturn]] void stuck(const std::vector<std::unique_ptr<block>> &blocks) {
+    const block *b = blocks.front().get();
+    unsigned waiting = 0;
+    for (const fibre &f : b->fibres)
+        if (!f.ended && waiting++ < 4)
+            fprintf(stderr, "emulation: %s: block %u thread %u waits for %s\n", kernel_name, b->index.x, f.number,
+                    f.waits_for);
+    fail("no thread can go on: %u of %zu threads of a block wait, the others have ended", waiting,
+         b->fibres.size());
+}
+
+unsigned char *nan_filled(size_t bytes, size_t alignment) {
+    void *memory = nullptr;
+    if (posix_memalign(&memory, std::max<size_t>(alignment, 16), std::max<size_t>(bytes, 1)) != 0)
+        fail("no memory for %zu bytes of shared memory", bytes);
+    memset(memory, 0xff, bytes);
+    return static_cast<unsigned char *>(memory);
+}
+
+}
+
+void fail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "emulation: %s: ", kernel_name == nullptr ? "-" : kernel_name);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    abort();
+}
+
+void set_order(uint64_t seed) {
+    order_seed = seed;
+}
+
+int lane() {
+    return static_cast<int>(current->number % WARP);
+}
+
+void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
+            const std::function<void()> &thread) {
+    std::lock_guard<std::mutex> lock(one_kernel);
+    kernel_name = name;
+    kernel = &thread;
+    gridDim = grid;
+    blockDim = block_size;
+    dynamic_size = dynamic_bytes;
+    count.launches++;
+    const unsigned threads = block_size.x * block_size.y * block_size.z;
+    if (threads == 0 || threads > 1024) fail("a block of %u threads", threads);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffff)
+        fail("a grid of %u x %u x %u blocks", grid.x, grid.y, grid.z);
+    std::vector<unsigned> numbers(static_cast<size_t>(grid.x) * grid.y * grid.z);
+    for (size_t i = 0; i < numbers.size(); i++) numbers[i] = static_cast<unsigned>(i);
+    uint64_t state = order_seed;
+    put_in_order(numbers, &state);
+    /* A block runs alone until it ends; where all its threads wait, for what another block does, the next one
+     * joins. */
+    std::vector<std::unique_ptr<block>> running;
+    size_t next = 0;
+    while (next < numbers.size() || !running.empty()) {
+        bool any = false;
+        for (auto &b : running) any = turn(b.get(), &state) || any;
+        for (size_t i = 0; i < running.size();)
+            if (running[i]->left == 0) {
+                free_block(running[i].get());
+                running.erase(running.begin() + static_cast<ptrdiff_t>(i));
+            } else {
+                i++;
+            }
+        if (any) continue;
+        if (next == numbers.size() && !running.empty()) stuck(running);
+        if (next < numbers.size()) running.push_back(make_block(numbers[next++]));
+    }
+    kernel_name = nullptr;
+}
+
+void *shared(const void *key, size_t bytes, size_t alignment) {
+    block *b = current->home;
+    for (const block::array &array : b->arrays)
+        if (array.key == key) return array.memory;
+    b->arrays.push_back({key, nan_filled(bytes, alignment), bytes});
+    return b->arrays.back().memory;
+}
+
+void *dynamic_shared(size_t *bytes) {
+    block *b = current->home;
+    if (b->dynamic == nullptr) b->dynamic = nan_filled(dynamic_size, 1024);
+    if (bytes != nullptr) *bytes = dynamic_size;
+    return b->dynamic;
+}
+
+void wait_until(const char *what, const std::function<bool()> &done) {
+    current->waits_for = what;
+    current->ready = done;
+    to_scheduler(false);
+}
+
+void barrier(int id, int threads) {
+    block *b = current->home;
+    barrier_state *state = &b->barriers[id];
+    const uint64_t turn_of = state->passed;
+    count.barriers++;
+    state->arrived++;
+    const auto complete = [b, state, threads] {
+        return state->arrived >= (threads > 0 ? threads : static_cast<int>(b->left));
+    };
+    wait_until("a barrier of the block", [state, turn_of, complete] {
+        if (state->passed == turn_of && complete()) {
+            state->passed++;
+            state->arrived = 0;
+        }
+        return state->passed != turn_of;
+    });
+}
+
+void exchange(unsigned mask, const char *what, const void *value, size_t bytes) {
+    fibre *self = current;
+    const unsigned own = self->number % WARP, parity = self->exchanges++ % 2;
+    const unsigned threads = static_cast<unsigned>(self->home->fibres.size()), first = self->number - own;
+    const unsigned there = threads - first >= WARP ? 0xffffffffu : (1u << (threads - first)) - 1;
+    warp *w = &self->home->warps[self->number / WARP];
+    if (bytes > LANE_BYTES) fail("%s exchanges %zu bytes", what, bytes);
+    if ((mask & there) != there) fail("%s: a mask of %08x, not of the whole warp", what, mask);
+    if (w->arrived[parity] == 0) {
+        w->what[parity] = what;
+        w->arrived[1 - parity] = 0;
+        count.exchanges++;
+    } else if (strcmp(w->what[parity], what) != 0) {
+        fail("lanes of a warp are at %s and at %s", w->what[parity], what);
+    }
+    memset(w->slots[parity][own], 0xff, LANE_BYTES);
+    memcpy(w->slots[parity][own], value, bytes);
+    w->arrived[parity] |= 1u << own;
+    /* 0: all arrived, and one of them is at its next exchange already. */
+    wait_until(what, [w, parity, there] { return w->arrived[parity] == there || w->arrived[parity] == 0; });
+}
+
+const void *from(int lane_number) {
+    const fibre *self = current;
+    warp *w = &self->home->warps[self->number / WARP];
+    return w->slots[(self->exchanges - 1) % 2][lane_number & 31];
+}
+
+void shared_access(const void *address, size_t bytes) {
+    const uintptr_t own = reinterpret_cast<uintptr_t>(address);
+    if (own % bytes != 0) fail("an access of %zu bytes to a shared address that is no multiple of that", bytes);
+    exchange(0xffffffffu, "an access to shared memory", &own, sizeof own);
+    if (lane() != 0) return; /* who counts for all */
+    /* Of 4 bytes all lanes go at once, of 8 a half, of 16 a quarter of the warp; one turn serves one word of
+     * each of the 32 banks, to all who want that word. */
+    const int together = static_cast<int>(WARP * 4 / bytes);
+    for (int group = 0; group < static_cast<int>(WARP); group += together) {
+        std::vector<uintptr_t> words[WARP];
+        size_t turns = 0;
+        for (int i = group; i < group + together; i++) {
+            uintptr_t at;
+            memcpy(&at, from(i), sizeof at);
+            for (uintptr_t word = at / 4; word < (at + bytes) / 4; word++) {
+                auto &bank = words[word % WARP];
+                if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
+                turns = std::max(turns, bank.size());
+            }
+        }
+        count.shared_accesses++;
+        if (turns > 1) count.bank_conflicts += turns - 1;
+    }
+}
+
+}

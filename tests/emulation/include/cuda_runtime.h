@@ -1,0 +1,241 @@
+/* The part of CUDA's runtime that our sources use, on the host (tests/emulation/README.md). Device memory is
+ * memory of its exact size, so that AddressSanitizer sees an access beyond it; cudaMalloc's begins as NaN.
+ * Copies and kernels are done when the call returns, whatever the stream. */
+#ifndef LT_TESTS_EMULATION_CUDA_RUNTIME_H
+#define LT_TESTS_EMULATION_CUDA_RUNTIME_H
+
+#include "tests/emulation/fibres.h"
+
+#include <cmath>
+#include <cstring>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __noinline__
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) int2 {
+    int x, y;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(16) double2 {
+    double x, y;
+};
+
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline double2 make_double2(double x, double y) { return {x, y}; }
+
+/* ---- in kernels ---- */
+
+inline void __syncthreads() {
+    emulation::barrier(0, 0);
+}
+
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+    const char nothing = 0;
+    emulation::exchange(mask, "__syncwarp", &nothing, 1);
+}
+
+namespace emulation {
+
+template <typename value> value shuffled(unsigned mask, const char *what, value own, int source, bool inside) {
+    exchange(mask, what, &own, sizeof own);
+    value result;
+    memcpy(&result, inside ? from(source) : static_cast<const void *>(&own), sizeof result);
+    return result;
+}
+
+}
+
+template <typename value> value __shfl_sync(unsigned mask, value own, int source, int width = 32) {
+    const int first = emulation::lane() / width * width;
+    return emulation::shuffled(mask, "__shfl_sync", own, first + (source & (width - 1)), true);
+}
+template <typename value> value __shfl_xor_sync(unsigned mask, value own, int lanes, int width = 32) {
+    const int source = emulation::lane() ^ lanes;
+    return emulation::shuffled(mask, "__shfl_xor_sync", own, source, source / width <= emulation::lane() / width);
+}
+template <typename value> value __shfl_down_sync(unsigned mask, value own, unsigned lanes, int width = 32) {
+    const int source = emulation::lane() + static_cast<int>(lanes);
+    return emulation::shuffled(mask, "__shfl_down_sync", own, source, source / width == emulation::lane() / width);
+}
+template <typename value> value __shfl_up_sync(unsigned mask, value own, unsigned lanes, int width = 32) {
+    const int source = emulation::lane() - static_cast<int>(lanes);
+    return emulation::shuffled(mask, "__shfl_up_sync", own, source,
+                               source >= 0 && source / width == emulation::lane() / width);
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+    const int own = predicate != 0;
+    emulation::exchange(mask, "__ballot_sync", &own, sizeof own);
+    unsigned result = 0;
+    for (int i = 0; i < 32; i++) {
+        int other;
+        memcpy(&other, emulation::from(i), sizeof other);
+        if (other == 1 && (mask >> i & 1) != 0) result |= 1u << i;
+    }
+    return result;
+}
+inline int __any_sync(unsigned mask, int predicate) {
+    return __ballot_sync(mask, predicate) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate) {
+    return __ballot_sync(mask, !predicate) == 0;
+}
+
+/* One fibre runs at a time, so a plain operation is atomic. */
+template <typename value> value atomicAdd(value *at, value more) {
+    const value before = *at;
+    *at = before + more;
+    return before;
+}
+inline int atomicExch(int *at, int value) {
+    const int before = *at;
+    *at = value;
+    return before;
+}
+inline void __threadfence() {}
+
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline float __expf(float x) { return expf(x); }
+inline float __logf(float x) { return logf(x); }
+inline float __fdividef(float x, float y) { return x / y; }
+inline float __frcp_rn(float x) { return 1.0f / x; }
+inline float __fsqrt_rn(float x) { return sqrtf(x); }
+inline float __fmul_rn(float x, float y) { return x * y; }
+inline float __fadd_rn(float x, float y) { return x + y; }
+inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
+template <typename value> value __ldg(const value *at) { return *at; }
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
+inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
+inline long min(long a, long b) { return a < b ? a : b; }
+inline long max(long a, long b) { return a > b ? a : b; }
+inline float min(float a, float b) { return fminf(a, b); }
+inline float max(float a, float b) { return fmaxf(a, b); }
+
+/* ---- the runtime ---- */
+
+typedef enum cudaError {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorECCUncorrectable = 214,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchFailure = 719,
+} cudaError_t;
+
+typedef struct emulated_stream *cudaStream_t;
+typedef struct emulated_event *cudaEvent_t;
+
+enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaDeviceAttr {
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrComputeCapabilityMinor = 76,
+    cudaDevAttrMultiProcessorCount = 16,
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+
+struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem;
+    int major, minor, multiProcessorCount;
+};
+
+/* The emulated machine: how many devices it has, the memory of each, and its compute capability; and the error
+ * that the next calls give, until it is taken back. Environment variables, read once, set them for a program:
+ * EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024), EMULATED_CAPABILITY (90). */
+void emulated_machine(int devices, size_t memory_bytes, int capability);
+void emulated_fault(cudaError_t error);
+
+const char *cudaGetErrorString(cudaError_t error);
+const char *cudaGetErrorName(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaPeekAtLastError();
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int *device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t emulated_malloc(void **memory, size_t bytes);
+template <typename type> cudaError_t cudaMalloc(type **memory, size_t bytes) {
+    void *address = nullptr;
+    const cudaError_t error = emulated_malloc(&address, bytes);
+    *memory = static_cast<type *>(address);
+    return error;
+}
+cudaError_t cudaFree(void *memory);
+cudaError_t emulated_malloc_host(void **memory, size_t bytes);
+template <typename type> cudaError_t cudaMallocHost(type **memory, size_t bytes) {
+    void *address = nullptr;
+    const cudaError_t error = emulated_malloc_host(&address, bytes);
+    *memory = static_cast<type *>(address);
+    return error;
+}
+cudaError_t cudaFreeHost(void *memory);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream = nullptr);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaEventCreate(cudaEvent_t *event);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
+cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value);
+template <typename function> cudaError_t cudaFuncSetAttribute(function *kernel, cudaFuncAttribute attribute, int value) {
+    return emulated_function_attribute(reinterpret_cast<const void *>(kernel), attribute, value);
+}
+
+/* Of model/cuda/launch.h's twin: dynamic shared memory beyond 48 KiB must have been asked for. */
+cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t dynamic_bytes,
+                            const std::function<void()> &thread);
+
+#endif

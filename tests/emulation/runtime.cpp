@@ -1,0 +1,279 @@
+/* CUDA's runtime on the host: devices, memory, copies, errors. */
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+struct emulated_stream {
+    int device;
+};
+
+struct emulated_event {
+    std::chrono::steady_clock::time_point when;
+};
+
+namespace {
+
+constexpr size_t DEFAULT_SHARED = 48 << 10, MOST_SHARED = 227 << 10;
+
+int number_of(const char *variable, int otherwise) {
+    const char *value = getenv(variable);
+    return value == nullptr ? otherwise : atoi(value);
+}
+
+struct machine {
+    int devices = number_of("EMULATED_DEVICES", 1);
+    size_t memory = static_cast<size_t>(number_of("EMULATED_MEMORY_MIB", 1024)) << 20;
+    int capability = number_of("EMULATED_CAPABILITY", 90);
+    size_t used = 0;
+    std::map<void *, size_t> sizes;
+    std::map<const void *, int> dynamic_limits;
+};
+
+std::mutex lock;
+machine there;
+thread_local int own_device;
+thread_local cudaError_t last_error = cudaSuccess;
+cudaError_t fault = cudaSuccess;
+
+cudaError_t answer(cudaError_t error) {
+    if (error == cudaSuccess) error = fault;
+    if (error != cudaSuccess) last_error = error;
+    return error;
+}
+
+}
+
+void emulated_machine(int devices, size_t memory_bytes, int capability) {
+    std::lock_guard<std::mutex> guard(lock);
+    there.devices = devices;
+    there.memory = memory_bytes;
+    there.capability = capability;
+}
+
+void emulated_fault(cudaError_t error) {
+    fault = error;
+}
+
+const char *cudaGetErrorName(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess: return "cudaSuccess";
+        case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+        case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+        case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+        case cudaErrorNoDevice: return "cudaErrorNoDevice";
+        case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+        case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
+        case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
+        case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+        case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    }
+    return "unknown";
+}
+
+const char *cudaGetErrorString(cudaError_t error) {
+    return cudaGetErrorName(error);
+}
+
+cudaError_t cudaGetLastError() {
+    const cudaError_t error = fault != cudaSuccess ? fault : last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaPeekAtLastError() {
+    return fault != cudaSuccess ? fault : last_error;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = there.devices;
+    return there.devices > 0 ? cudaSuccess : cudaErrorInsufficientDriver;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    if (device < 0 || device >= there.devices) return answer(cudaErrorInvalidDevice);
+    own_device = device;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGetDevice(int *device) {
+    *device = own_device;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
+    if (device < 0 || device >= there.devices) return answer(cudaErrorInvalidDevice);
+    *properties = {};
+    snprintf(properties->name, sizeof properties->name, "emulated");
+    properties->totalGlobalMem = there.memory;
+    properties->major = there.capability / 10;
+    properties->minor = there.capability % 10;
+    properties->multiProcessorCount = 2;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
+    (void)device;
+    switch (attribute) {
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(MOST_SHARED); break;
+        case cudaDevAttrComputeCapabilityMajor: *value = there.capability / 10; break;
+        case cudaDevAttrComputeCapabilityMinor: *value = there.capability % 10; break;
+        case cudaDevAttrMultiProcessorCount: *value = 2; break;
+    }
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
+    std::lock_guard<std::mutex> guard(lock);
+    *available = there.memory - there.used;
+    *total = there.memory;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaDeviceSynchronize() {
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t emulated_malloc(void **memory, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    *memory = nullptr;
+    if (fault != cudaSuccess) return answer(fault);
+    if (bytes > there.memory - there.used || posix_memalign(memory, 256, std::max<size_t>(bytes, 1)) != 0)
+        return answer(cudaErrorMemoryAllocation);
+    memset(*memory, 0xff, bytes);
+    there.used += bytes;
+    there.sizes[*memory] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (memory == nullptr) return answer(cudaSuccess);
+    const auto at = there.sizes.find(memory);
+    if (at == there.sizes.end()) return answer(cudaErrorInvalidValue);
+    there.used -= at->second;
+    there.sizes.erase(at);
+    free(memory);
+    return answer(cudaSuccess);
+}
+
+cudaError_t emulated_malloc_host(void **memory, size_t bytes) {
+    *memory = malloc(std::max<size_t>(bytes, 1));
+    return answer(*memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+    free(memory);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    (void)kind;
+    (void)stream;
+    if (fault != cudaSuccess) return answer(fault);
+    if (bytes > 0) memmove(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+    (void)stream;
+    if (bytes > 0) memset(to, value, bytes);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
+    (void)flags;
+    *stream = new emulated_stream{own_device};
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    (void)stream;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+    (void)stream;
+    (void)event;
+    (void)flags;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+    (void)flags;
+    *event = new emulated_event{};
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event) {
+    return cudaEventCreateWithFlags(event, 0);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    (void)stream;
+    event->when = std::chrono::steady_clock::now();
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    (void)event;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    *milliseconds = std::chrono::duration<float, std::milli>(end->when - begin->when).count();
+    return answer(cudaSuccess);
+}
+
+cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value) {
+    std::lock_guard<std::mutex> guard(lock);
+    (void)attribute;
+    if (value < 0 || static_cast<size_t>(value) > MOST_SHARED) return answer(cudaErrorInvalidValue);
+    there.dynamic_limits[function] = value;
+    return answer(cudaSuccess);
+}
+
+cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t dynamic_bytes,
+                            const std::function<void()> &thread) {
+    size_t limit = DEFAULT_SHARED;
+    {
+        std::lock_guard<std::mutex> guard(lock);
+        const auto at = there.dynamic_limits.find(function);
+        if (at != there.dynamic_limits.end()) limit = std::max(limit, static_cast<size_t>(at->second));
+    }
+    const size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
+    const bool possible = dynamic_bytes <= limit && threads > 0 && threads <= 1024 && grid.x > 0 && grid.y > 0 &&
+                          grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
+    if (!possible) return answer(cudaErrorInvalidValue);
+    if (fault != cudaSuccess) return answer(fault);
+    emulation::launch(name, grid, block, dynamic_bytes, thread);
+    return cudaGetLastError();
+}
