@@ -50,7 +50,7 @@ static inline bf16 *bf16_of(lt_mem mem) {
     return reinterpret_cast<bf16 *>(mem.address);
 }
 
-template <typename number> constexpr number divide_up(number a, number b) {
+template <typename number> __host__ __device__ constexpr number divide_up(number a, number b) {
     return (a + b - 1) / b;
 }
 

@@ -62,6 +62,32 @@ float *test_floats(test_random *random, int64_t count, double mean, double std) 
     return values;
 }
 
+/* To nearest, ties to even. */
+static uint16_t to_bfloat16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (isnan(value)) return 0x7fff;
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+static float from_bfloat16(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void test_round(float *values, int64_t count) {
+    for (int64_t i = 0; TEST_COMPUTE_TYPE == LT_BFLOAT16 && i < count; i++)
+        values[i] = from_bfloat16(to_bfloat16(values[i]));
+}
+
+float *test_values(test_random *random, int64_t count, double mean, double std) {
+    float *values = test_floats(random, count, mean, std);
+    test_round(values, count);
+    return values;
+}
+
 int32_t *test_tokens(test_random *random, int64_t count, int64_t vocabulary) {
     int32_t *tokens = TEST_NEW(int32_t, count);
     for (int64_t i = 0; i < count; i++) tokens[i] = (int32_t)test_below(random, vocabulary);
@@ -85,13 +111,20 @@ void test_document_starts(const int *boundaries, int64_t first, int64_t length, 
 /* ---- comparison
  * --------------------------------------------------------------------------------------------- */
 
-void test_close_doubles(const char *what, const double *got, const double *expected, int64_t count,
-                        double tolerance, double floor) {
+static const double HALF_UNIT = 0x1p-8; /* of bfloat16's last place, of the smallest value that has it */
+
+double test_tolerance(double tolerance) {
+    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? tolerance + HALF_UNIT : tolerance;
+}
+
+/* Entries may be off by `tolerance` of the largest, and `rounding` of their own size. */
+static void compare(const char *what, const double *got, const double *expected, int64_t count,
+                    double tolerance, double rounding, double floor) {
     double scale = floor, worst = -1.0;
     int64_t where = 0;
     for (int64_t i = 0; i < count; i++) scale = fmax(scale, fabs(expected[i]));
     for (int64_t i = 0; i < count; i++) {
-        double error = fabs(got[i] - expected[i]);
+        double error = fabs(got[i] - expected[i]) - rounding * fabs(expected[i]);
         if (isnan(error)) error = INFINITY;
         if (error > worst) {
             worst = error;
@@ -102,89 +135,77 @@ void test_close_doubles(const char *what, const double *got, const double *expec
         fprintf(stderr, "  %-24s error %.2e of %.2e\n", what, scale > 0.0 ? worst / scale : worst, tolerance);
     if (worst > tolerance * scale)
         fail_msg("%s[%lld of %lld]: got %.9g, expected %.9g: off by %.3g, allowed %.3g", what,
-                 (long long)where, (long long)count, got[where], expected[where], worst, tolerance * scale);
+                 (long long)where, (long long)count, got[where], expected[where],
+                 fabs(got[where] - expected[where]), tolerance * scale + rounding * fabs(expected[where]));
+}
+
+void test_close_doubles(const char *what, const double *got, const double *expected, int64_t count,
+                        double tolerance, double floor) {
+    compare(what, got, expected, count, tolerance, 0.0, floor);
 }
 
 void test_close(const char *what, const float *got, const double *expected, int64_t count, double tolerance,
                 double floor) {
-    test_close_doubles(what, test_widen(got, count), expected, count, tolerance, floor);
+    compare(what, test_widen(got, count), expected, count, tolerance, 0.0, floor);
+}
+
+void test_close_rounded(const char *what, const float *got, const double *expected, int64_t count,
+                        double tolerance, double floor) {
+    compare(what, test_widen(got, count), expected, count, tolerance, test_tolerance(0.0), floor);
 }
 
 /* ---- devices
  * ------------------------------------------------------------------------------------------------ */
 
-const char *const TEST_INSTRUCTION_SETS[] = {"avx512", "avx2", "sse2", "generic", NULL};
-
 enum { GUARD_BYTE = 0xa5 };
 
 #ifdef __SANITIZE_ADDRESS__
-enum { GUARD_ELEMENTS = 0 };
-
-/* A CPU's memory is the host's, so malloc() can stand in for allocate(), which hands out whole pages. */
-static lt_mem allocate(lt_device *device, size_t bytes) {
-    assert_string_equal(device->kind, "cpu");
-    lt_mem mem = {malloc(bytes), LT_BYTES};
-    return mem;
-}
-
-static void release(lt_device *device, lt_mem mem, size_t bytes) {
-    (void)device;
-    (void)bytes;
-    free(mem.address);
-}
+enum { ELEMENTS_AFTER = 0 };
 #else
-enum { GUARD_ELEMENTS = 3 };
-
-static lt_mem allocate(lt_device *device, size_t bytes) {
-    lt_mem mem;
-    assert_int_equal(device->ops->allocate(device, bytes, &mem), LT_OK);
-    mem.type = LT_BYTES;
-    return mem;
-}
-
-static void release(lt_device *device, lt_mem mem, size_t bytes) {
-    device->ops->release(device, mem, bytes);
-}
+enum { ELEMENTS_AFTER = 3 };
 #endif
 
-lt_device *test_open_device(const char *instruction_set, int threads) {
-    lt_device *device = NULL;
-    setenv("LAZYTRAIN_ISA", instruction_set, 1);
-    lt_status status = lt_cpu_device_create(threads, &device);
-    unsetenv("LAZYTRAIN_ISA");
-    if (status == LT_BAD_INPUT) return NULL;
-    if (status != LT_OK)
-        fail_msg("device of %s with %d threads: %s", instruction_set, threads, lt_error_message());
-    assert_string_equal(device->instruction_set, instruction_set);
-    assert_int_equal(device->threads, threads);
-    return device;
+/* Another buffer of `bytes`, its content at `first` of `inner_bytes`. */
+static lt_mem *new_buffer(test_arena *arena, size_t bytes, size_t first, size_t inner_bytes) {
+    assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
+    const int number = arena->count++;
+    const lt_mem whole = test_device_memory(arena->device, bytes);
+    arena->buffers[number].whole = arena->buffers[number].inner = whole;
+    arena->buffers[number].inner.address += first;
+    arena->buffers[number].bytes = bytes;
+    arena->buffers[number].inner_bytes = inner_bytes;
+    return &arena->buffers[number].inner;
 }
 
 static lt_mem place(test_arena *arena, lt_type type, int64_t count, const void *values) {
-    assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
-    size_t element = lt_type_bytes(type), bytes = (size_t)(count + 2 * GUARD_ELEMENTS) * element;
-    lt_mem whole = allocate(arena->device, bytes);
-    unsigned char *content = malloc(bytes > 0 ? bytes : 1);
-    if (content == NULL) abort();
-    memset(content, GUARD_BYTE, bytes);
-    memcpy(content + GUARD_ELEMENTS * element, values, (size_t)count * element);
-    arena->device->ops->upload(arena->device, whole, content, (int64_t)bytes);
-    free(content);
-    lt_mem inner = lt_at((lt_mem){whole.address, type}, GUARD_ELEMENTS);
-    arena->buffers[arena->count].whole = whole;
-    arena->buffers[arena->count].inner = inner;
-    arena->buffers[arena->count].bytes = bytes;
-    arena->buffers[arena->count++].inner_bytes = (size_t)count * element;
-    return inner;
+    const size_t element = lt_type_bytes(type), content = (size_t)count * element;
+    const size_t first = (size_t)arena->offset * element, bytes = first + content + ELEMENTS_AFTER * element;
+    lt_mem *inner = new_buffer(arena, bytes, first, content);
+    unsigned char *image = TEST_NEW(unsigned char, (int64_t)bytes);
+    memset(image, GUARD_BYTE, bytes);
+    memcpy(image + first, values, content);
+    arena->device->ops->upload(arena->device, arena->buffers[arena->count - 1].whole, image, (int64_t)bytes);
+    inner->type = type;
+    return *inner;
+}
+
+static const float *or_unset(const float *values, int64_t count) {
+    if (values != NULL) return values;
+    float *unset = TEST_NEW(float, count);
+    for (int64_t i = 0; i < count; i++) unset[i] = NAN;
+    return unset;
 }
 
 lt_mem test_float_buffer(test_arena *arena, const float *values, int64_t count) {
-    if (values == NULL) {
-        float *unset = TEST_NEW(float, count);
-        for (int64_t i = 0; i < count; i++) unset[i] = NAN;
-        values = unset;
-    }
-    return place(arena, LT_FLOAT32, count, values);
+    return place(arena, LT_FLOAT32, count, or_unset(values, count));
+}
+
+lt_mem test_compute_buffer(test_arena *arena, const float *values, int64_t count) {
+    if (TEST_COMPUTE_TYPE == LT_FLOAT32) return test_float_buffer(arena, values, count);
+    uint16_t *halves = TEST_NEW(uint16_t, count);
+    values = or_unset(values, count);
+    for (int64_t i = 0; i < count; i++) halves[i] = to_bfloat16(values[i]);
+    return place(arena, LT_BFLOAT16, count, halves);
 }
 
 lt_mem test_double_buffer(test_arena *arena, const double *values, int64_t count) {
@@ -200,14 +221,9 @@ lt_mem test_integer_buffer(test_arena *arena, const int32_t *values, int64_t cou
     return place(arena, LT_INT32, count, values != NULL ? values : TEST_NEW(int32_t, count));
 }
 
-/* Kept 64-byte aligned, as allocate() gives it: what lies there is the device's own affair. */
+/* Aligned as allocate() gives it: what lies there is the device's own affair. */
 lt_mem test_byte_buffer(test_arena *arena, size_t bytes) {
-    assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
-    lt_mem mem = allocate(arena->device, bytes);
-    arena->buffers[arena->count].whole = arena->buffers[arena->count].inner = mem;
-    arena->buffers[arena->count].bytes = arena->buffers[arena->count].inner_bytes = bytes;
-    arena->count++;
-    return mem;
+    return *new_buffer(arena, bytes, 0, bytes);
 }
 
 void test_note(test_arena *arena, const void *values, size_t bytes) {
@@ -230,7 +246,13 @@ static void read_into(test_arena *arena, void *to, lt_mem from, int64_t count) {
 
 float *test_read_floats(test_arena *arena, lt_mem from, int64_t count) {
     float *values = TEST_NEW(float, count);
-    read_into(arena, values, from, count);
+    if (from.type == LT_BFLOAT16) {
+        uint16_t *halves = TEST_NEW(uint16_t, count);
+        read_into(arena, halves, from, count);
+        for (int64_t i = 0; i < count; i++) values[i] = from_bfloat16(halves[i]);
+    } else {
+        read_into(arena, values, from, count);
+    }
     return values;
 }
 
@@ -267,33 +289,35 @@ static void check_guards(test_arena *arena, int buffer) {
 static void close_arena(test_arena *arena) {
     for (int i = 0; i < arena->count; i++) {
         check_guards(arena, i);
-        release(arena->device, arena->buffers[i].whole, arena->buffers[i].bytes);
+        test_free_device_memory(arena->device, arena->buffers[i].whole, arena->buffers[i].bytes);
     }
     arena->device->ops->destroy(arena->device);
 }
 
 void test_every_device(test_body body, const void *context) {
     int devices = 0;
-    for (const char *const *set = TEST_INSTRUCTION_SETS; *set != NULL; set++) {
-        unsigned char *one_thread = NULL;
+    for (const char *const *name = TEST_DEVICES; *name != NULL; name++) {
+        unsigned char *first = NULL;
         size_t bytes = 0;
-        for (int threads = 1; threads <= 3; threads++) {
-            test_arena arena = {.device = test_open_device(*set, threads)};
+        for (int setting = 1; setting <= TEST_SETTINGS; setting++) {
+            test_arena arena = {.device = test_open_device(*name, setting),
+                                .offset = TEST_OFFSETS[setting - 1]};
             if (arena.device == NULL) break;
             devices++;
-            if (getenv("TEST_SHOW_ERRORS") != NULL) fprintf(stderr, " %s, %d threads\n", *set, threads);
+            assert_int_equal(arena.device->compute_type, TEST_COMPUTE_TYPE);
+            if (getenv("TEST_SHOW_ERRORS") != NULL) fprintf(stderr, " %s, setting %d\n", *name, setting);
             body(&arena, context);
             close_arena(&arena);
-            if (threads == 1) {
-                one_thread = arena.record;
+            if (setting == 1) {
+                first = arena.record;
                 bytes = arena.record_bytes;
                 continue;
             }
-            if (bytes != arena.record_bytes || (bytes > 0 && memcmp(one_thread, arena.record, bytes) != 0))
-                fail_msg("%s: %d threads give other bits than one", *set, threads);
+            if (bytes != arena.record_bytes || (bytes > 0 && memcmp(first, arena.record, bytes) != 0))
+                fail_msg("%s: setting %d gives other bits than setting 1", *name, setting);
             free(arena.record);
         }
-        free(one_thread);
+        free(first);
     }
     assert_true(devices > 0);
 }

@@ -224,11 +224,11 @@ static void open_run(group_run *run, const test_model_problem *problem, int rank
     }
 }
 
-/* One width, on devices of `threads` threads; false where this machine lacks the instruction set. */
-static bool run_width(group_run *run, const char *instruction_set, int threads) {
+/* One width, on devices in one setting; false where this machine lacks the device. */
+static bool run_width(group_run *run, const char *name, int setting) {
     const lt_model_shape *shape = &run->problem->c->shape;
     for (int rank = 0; rank < run->ranks; rank++) {
-        run->devices[rank] = test_open_device(instruction_set, threads);
+        run->devices[rank] = test_open_device(name, setting);
         if (run->devices[rank] == NULL) return false;
         for (int64_t i = 0; i < shape->layers * shape->heads * LT_STATISTICS; i++)
             run->statistics[rank][i] = 2;
@@ -241,13 +241,13 @@ static bool run_width(group_run *run, const char *instruction_set, int threads) 
     return true;
 }
 
-static void check_width(const test_model_problem *problem, const char *instruction_set, int ranks,
+static void check_width(const test_model_problem *problem, const char *name, int ranks,
                         const group_run *one_rank) {
     group_run run, again;
     open_run(&run, problem, ranks);
     open_run(&again, problem, ranks);
-    run_width(&run, instruction_set, 1);
-    run_width(&again, instruction_set, 2);
+    run_width(&run, name, 1);
+    run_width(&again, name, 2);
     check_losses(&run, one_rank->losses[0]);
     check_gradients(&run, one_rank->gradients[0]);
     check_statistics(&run);
@@ -265,16 +265,16 @@ static void test_case(void **state) {
     test_model_problem problem;
     int widths = 0;
     test_model_problem_open(&problem, *state, 700);
-    for (const char *const *set = TEST_INSTRUCTION_SETS; *set != NULL; set++) {
+    for (const char *const *name = TEST_DEVICES; *name != NULL; name++) {
         group_run one_rank;
         open_run(&one_rank, &problem, 1);
-        if (run_width(&one_rank, *set, 1)) {
+        if (run_width(&one_rank, *name, 1)) {
             check_losses(&one_rank, NULL);
             check_gradients(&one_rank, NULL);
             check_statistics(&one_rank);
             for (int i = 0; i < 4; i++) {
                 if (!fits(&problem.c->shape, WIDTHS[i])) continue;
-                check_width(&problem, *set, WIDTHS[i], &one_rank);
+                check_width(&problem, *name, WIDTHS[i], &one_rank);
                 widths++;
             }
         }

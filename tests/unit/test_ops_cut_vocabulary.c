@@ -45,29 +45,31 @@ static void run_embedding(test_arena *arena, const void *context) {
     test_random random = {(uint64_t)(c->rows * 1000 + c->vocabulary)};
     const int64_t out_count = c->rows * c->hidden, weight_count = c->vocabulary * c->hidden;
     const int32_t *tokens = test_tokens(&random, c->rows, c->vocabulary);
-    const float *weight = test_floats(&random, weight_count, 1.0, 0.1);
-    const float *d_out = test_floats(&random, out_count, 0.0, 1.0);
+    const float *weight = test_values(&random, weight_count, 1.0, 0.1);
+    const float *d_out = test_values(&random, out_count, 0.0, 1.0);
     double *out = TEST_NEW(double, out_count), *d_weight = test_widen(weight, weight_count);
     ref_embedding_forward(tokens, test_widen(weight, weight_count), c->rows, c->hidden, out);
     ref_embedding_backward(tokens, test_widen(d_out, out_count), c->rows, c->hidden, d_weight);
 
     test_reserve(arena, NULL, c->rows, c->hidden, weight_count);
     const lt_mem ids = test_integer_buffer(arena, tokens, c->rows),
-                 to = test_float_buffer(arena, NULL, out_count);
-    const lt_mem from = test_float_buffer(arena, d_out, out_count);
+                 to = test_compute_buffer(arena, NULL, out_count);
+    const lt_mem from = test_compute_buffer(arena, d_out, out_count);
     for (int rank = 0; rank < c->ranks; rank++) {
         const lt_vocabulary part = part_of(c, rank);
         const int64_t count = part.width * c->hidden;
-        const lt_mem rows = test_float_buffer(arena, rows_of(weight, &part, c->hidden), count);
-        ops->embedding_forward(arena->device, ids, &part, rows, c->rows, c->hidden, to);
+        const float *rows = rows_of(weight, &part, c->hidden);
+        ops->embedding_forward(arena->device, ids, &part, test_compute_buffer(arena, rows, count), c->rows,
+                               c->hidden, to);
         const float *got = test_read_floats(arena, to, out_count);
         for (int64_t i = 0; i < out_count; i++) {
             const int64_t token = tokens[i / c->hidden];
             const bool here = token >= part.first && token < part.first + part.count;
             assert_true((double)got[i] == (here ? out[i] : 0.0));
         }
-        ops->embedding_backward(arena->device, ids, &part, from, c->rows, c->hidden, rows);
-        const float *sums = test_read_floats(arena, rows, count);
+        const lt_mem d_rows = test_float_buffer(arena, rows, count);
+        ops->embedding_backward(arena->device, ids, &part, from, c->rows, c->hidden, d_rows);
+        const float *sums = test_read_floats(arena, d_rows, count);
         test_close("d_weight", sums, d_weight + part.first * c->hidden, part.count * c->hidden, TOLERANCE,
                    0.0);
         for (int64_t i = part.count * c->hidden; i < count; i++) assert_true(isnan(sums[i]));
@@ -95,8 +97,8 @@ static void run_ranks(test_arena *arena, const cut_case *c, lt_cut_loss *loss, l
         for (loss->rank = 0; loss->rank < c->ranks; loss->rank++) {
             loss->vocabulary = part_of(c, loss->rank);
             if (half == 0)
-                logits[loss->rank] = test_float_buffer(arena, columns_of(c, values, &loss->vocabulary),
-                                                       c->rows * loss->vocabulary.width);
+                logits[loss->rank] = test_compute_buffer(arena, columns_of(c, values, &loss->vocabulary),
+                                                         c->rows * loss->vocabulary.width);
             loss->logits = logits[loss->rank];
             if (half == 0) {
                 ops->cross_entropy_part(arena->device, loss);
@@ -124,7 +126,8 @@ static void check_logits(const cut_case *c, const lt_vocabulary *part, const flo
         expected[i] = padding ? 0.0 : gradient[row * c->vocabulary + part->first + column];
         assert_true(!padding || got[i] == 0.0f);
     }
-    if (gradient != NULL) test_close("d_logits", got, expected, c->rows * part->width, TOLERANCE, 0.125);
+    if (gradient != NULL)
+        test_close_rounded("d_logits", got, expected, c->rows * part->width, TOLERANCE, 0.125);
 }
 
 static void run_loss(test_arena *arena, const void *context) {
@@ -135,6 +138,7 @@ static void run_loss(test_arena *arena, const void *context) {
     const int32_t *targets = test_tokens(&random, c->rows, c->vocabulary);
     for (int64_t t = 0; t < c->rows; t += 2)
         logits[t * c->vocabulary + targets[t]] += (float)(2.0 * c->scale);
+    test_round(logits, count);
     double *losses = TEST_NEW(double, c->rows), *gradient = test_widen(logits, count);
     ref_cross_entropy(gradient, targets, c->rows, c->vocabulary, 0.125, true, losses);
 

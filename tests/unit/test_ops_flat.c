@@ -87,9 +87,46 @@ static void run_add(test_arena *arena, const void *context) {
     for (int64_t i = 0; i < count; i++) assert_true(got[i] == a[i] + b[i]);
 }
 
+static void run_add_computed(test_arena *arena, const void *context) {
+    int64_t count = *(const int64_t *)context;
+    test_random random = {(uint64_t)count};
+    const float *a = test_values(&random, count, 0.0, 1.0), *b = test_values(&random, count, 0.0, 1.0);
+    lt_mem to = test_compute_buffer(arena, a, count);
+    arena->device->ops->add(arena->device, to, test_compute_buffer(arena, b, count), count);
+    const float *got = test_read_floats(arena, to, count);
+    for (int64_t i = 0; i < count; i++) {
+        float sum = a[i] + b[i];
+        test_round(&sum, 1);
+        assert_true(got[i] == sum);
+    }
+}
+
 static void test_add(void **state) {
     (void)state;
     for_counts(run_add);
+    for_counts(run_add_computed);
+}
+
+/* To nearest, ties to even: 1 + 2^-8 is halfway between two neighbours in bfloat16. NaN stays NaN, and what
+ * is beyond the largest number becomes infinite. */
+static void run_round_to(test_arena *arena, const void *context) {
+    int64_t count = *(const int64_t *)context;
+    test_random random = {(uint64_t)count};
+    const float special[] = {0x1.01p0f, 0x1.03p0f,       -0x1.01p0f, 0x1.010002p0f, 0x1p-140f,
+                             -0.0f,     0x1.fffffep127f, INFINITY,   -INFINITY,     NAN};
+    float *values = test_floats(&random, count, 0.0, 1.0);
+    for (int64_t i = 0; i < count && i < 10; i++) values[i] = special[(i + count) % 10];
+    lt_mem to = test_compute_buffer(arena, NULL, count);
+    arena->device->ops->round_to(arena->device, to, test_float_buffer(arena, values, count), count);
+    const float *got = test_read_floats(arena, to, count);
+    test_round(values, count);
+    for (int64_t i = 0; i < count; i++)
+        assert_true(isnan(values[i]) ? isnan(got[i]) : memcmp(&got[i], &values[i], sizeof got[i]) == 0);
+}
+
+static void test_round_to(void **state) {
+    (void)state;
+    for_counts(run_round_to);
 }
 
 static void run_sum_squares(test_arena *arena, const void *context) {
@@ -182,6 +219,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_allocate, test_free_all),
         cmocka_unit_test_teardown(test_copy_and_zero, test_free_all),
         cmocka_unit_test_teardown(test_add, test_free_all),
+        cmocka_unit_test_teardown(test_round_to, test_free_all),
         cmocka_unit_test_teardown(test_sum_squares, test_free_all),
         cmocka_unit_test_teardown(test_sum_segments, test_free_all),
         cmocka_unit_test_teardown(test_adamw, test_free_all),

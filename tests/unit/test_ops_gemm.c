@@ -2,7 +2,8 @@
  * rows that are longer than the matrix is wide.
  *
  * Tolerance: a sum of k products of N(0, 1) values is of the order of sqrt(k) and carries a rounding error of
- * about 6e-8 sqrt(k) times that; 1e-5 of the largest entry leaves a factor of ten at k = 301. */
+ * about 6e-8 sqrt(k) times that; 1e-5 of the largest entry leaves a factor of ten at k = 301. Products of
+ * bfloat16 are summed in float32, so that only a rounded c has more to allow for. */
 #include "tests/reference/fixture.h"
 #include "tests/reference/reference.h"
 
@@ -24,7 +25,7 @@ enum { CASE_COUNT = sizeof CASES / sizeof CASES[0] };
 
 typedef struct problem {
     int64_t m, n, k;
-    const float *a, *b, *start; /* [m, k], [k, n], [m, n] */
+    const float *a, *b, *start, *start_rounded; /* [m, k], [k, n], [m, n] */
     const double *product;
 } problem;
 
@@ -41,24 +42,27 @@ static float *store(const float *matrix, int64_t rows, int64_t columns, bool tra
 }
 
 static void multiply(test_arena *arena, const problem *p, bool a_transposed, bool b_transposed,
-                     bool accumulate) {
+                     bool accumulate, lt_type type) {
+    const bool rounded = type == TEST_COMPUTE_TYPE;
+    const float *start = rounded ? p->start_rounded : p->start;
     int64_t padding = accumulate ? 3 : 0, lda = (a_transposed ? p->m : p->k) + padding;
     int64_t ldb = (b_transposed ? p->k : p->n) + padding, ldc = p->n + 2 * padding;
     const float *a = store(p->a, p->m, p->k, a_transposed, padding);
     const float *b = store(p->b, p->k, p->n, b_transposed, padding);
-    const float *c = store(p->start, p->m, p->n, false, 2 * padding);
-    lt_gemm gemm = {.m = p->m,
-                    .n = p->n,
-                    .k = p->k,
-                    .a = test_float_buffer(arena, a, (a_transposed ? p->k : p->m) * lda),
-                    .b = test_float_buffer(arena, b, (b_transposed ? p->n : p->k) * ldb),
-                    .c = test_float_buffer(arena, accumulate ? c : NULL, p->m * ldc),
-                    .lda = lda,
-                    .ldb = ldb,
-                    .ldc = ldc,
-                    .a_transposed = a_transposed,
-                    .b_transposed = b_transposed,
-                    .accumulate = accumulate};
+    const float *c = store(start, p->m, p->n, false, 2 * padding);
+    lt_gemm gemm = {
+        .m = p->m,
+        .n = p->n,
+        .k = p->k,
+        .a = test_compute_buffer(arena, a, (a_transposed ? p->k : p->m) * lda),
+        .b = test_compute_buffer(arena, b, (b_transposed ? p->n : p->k) * ldb),
+        .c = (rounded ? test_compute_buffer : test_float_buffer)(arena, accumulate ? c : NULL, p->m * ldc),
+        .lda = lda,
+        .ldb = ldb,
+        .ldc = ldc,
+        .a_transposed = a_transposed,
+        .b_transposed = b_transposed,
+        .accumulate = accumulate};
     arena->device->ops->gemm(arena->device, &gemm);
     const float *got = test_read_floats(arena, gemm.c, p->m * ldc);
     float *dense = TEST_NEW(float, p->m * p->n);
@@ -71,79 +75,35 @@ static void multiply(test_arena *arena, const problem *p, bool a_transposed, boo
             }
             dense[i * p->n + j] = got[i * ldc + j];
             expected[i * p->n + j] =
-                p->product[i * p->n + j] + (accumulate ? (double)p->start[i * p->n + j] : 0.0);
+                p->product[i * p->n + j] + (accumulate ? (double)start[i * p->n + j] : 0.0);
         }
-    test_close("c", dense, expected, p->m * p->n, 1e-5, 0.0);
+    (rounded ? test_close_rounded : test_close)("c", dense, expected, p->m * p->n, 1e-5, 0.0);
 }
 
 static void run_layouts(test_arena *arena, const void *context) {
     test_reserve(arena, NULL, 1, 1, 1);
-    for (int way = 0; way < 8; way++)
-        multiply(arena, context, (way & 1) != 0, (way & 2) != 0, (way & 4) != 0);
+    for (int way = 0; way < (TEST_COMPUTE_TYPE == LT_FLOAT32 ? 8 : 16); way++)
+        multiply(arena, context, (way & 1) != 0, (way & 2) != 0, (way & 4) != 0,
+                 way < 8 ? TEST_COMPUTE_TYPE : LT_FLOAT32);
 }
 
 static void test_case(void **state) {
     const size_case *c = *state;
     test_random random = {(uint64_t)(c - CASES)};
-    float *a = test_floats(&random, c->m * c->k, 0.0, 1.0), *b = test_floats(&random, c->k * c->n, 0.0, 1.0);
+    float *a = test_values(&random, c->m * c->k, 0.0, 1.0), *b = test_values(&random, c->k * c->n, 0.0, 1.0);
     double *product = TEST_NEW(double, c->m * c->n);
     ref_gemm_shape shape = {.m = c->m, .n = c->n, .k = c->k, .lda = c->k, .ldb = c->n, .ldc = c->n};
     ref_gemm(&shape, test_widen(a, c->m * c->k), test_widen(b, c->k * c->n), product);
-    problem p = {c->m, c->n, c->k, a, b, test_floats(&random, c->m * c->n, 0.0, 1.0), product};
+    const float *start = test_floats(&random, c->m * c->n, 0.0, 1.0);
+    float *start_rounded = TEST_NEW(float, c->m * c->n);
+    memcpy(start_rounded, start, sizeof *start * (size_t)(c->m * c->n));
+    test_round(start_rounded, c->m * c->n);
+    problem p = {c->m, c->n, c->k, a, b, start, start_rounded, product};
     test_every_device(run_layouts, &p);
 }
 
-/* Tiles of one product run at the same instant on several threads, each in a call of the BLAS. A BLAS that
- * hands its packing buffers out without a lock gives one buffer to two of them now and then. A row times a
- * matrix in two tiles is done in a microsecond, so that many tries cost nothing. */
-static void run_at_once(test_arena *arena, const void *context) {
-    (void)context;
-    enum { COLUMNS = 300, DEPTH = 7, ROUNDS = 5000 };
-    test_random random = {7};
-    lt_gemm gemm = {
-        .m = 1, .n = COLUMNS, .k = DEPTH, .lda = DEPTH, .ldb = DEPTH, .ldc = COLUMNS, .b_transposed = true};
-    gemm.a = test_float_buffer(arena, test_floats(&random, DEPTH, 0.0, 1.0), DEPTH);
-    gemm.b = test_float_buffer(arena, test_floats(&random, DEPTH * COLUMNS, 0.0, 1.0), DEPTH * COLUMNS);
-    gemm.c = test_float_buffer(arena, NULL, COLUMNS);
-    test_reserve(arena, NULL, 1, 1, 1);
-    arena->device->ops->gemm(arena->device, &gemm);
-    const float *first = test_read_floats(arena, gemm.c, COLUMNS);
-    int wrong = 0;
-    for (int round = 0; round < ROUNDS && arena->device->threads == 2; round++) {
-        float again[COLUMNS];
-        arena->device->ops->gemm(arena->device, &gemm);
-        assert_int_equal(arena->device->ops->download(arena->device, again, gemm.c, COLUMNS), LT_OK);
-        wrong += memcmp(first, again, sizeof again) != 0;
-    }
-    if (wrong > 0) fail_msg("%d of %d products have other bits than the first", wrong, ROUNDS);
-}
-
-static void test_at_once(void **state) {
-    (void)state;
-    test_every_device(run_at_once, NULL);
-}
-
-/* Stands for OpenBLAS's own, which does nothing in the build of one thread. */
-static int asked_threads;
-void openblas_set_num_threads(int threads);
-void openblas_set_num_threads(int threads) {
-    asked_threads = threads;
-}
-
-/* Another BLAS, or OPENBLAS_NUM_THREADS, must not bring threads of its own. */
-static void test_one_thread(void **state) {
-    (void)state;
-    lt_device *device;
-    asked_threads = 0;
-    assert_int_equal(lt_cpu_device_create(2, &device), LT_OK);
-    assert_int_equal(asked_threads, 1);
-    device->ops->destroy(device);
-}
-
 int main(void) {
-    struct CMUnitTest tests[CASE_COUNT + 2] = {
-        [CASE_COUNT] = {"tiles at the same instant", test_at_once, NULL, test_free_all, NULL},
-        {"one thread of the BLAS", test_one_thread, NULL, NULL, NULL}};
+    struct CMUnitTest tests[CASE_COUNT];
     for (int i = 0; i < CASE_COUNT; i++)
         tests[i] = (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
     return cmocka_run_group_tests_name("matrix products on a device", tests, NULL, NULL);

@@ -1,9 +1,9 @@
 /* The operations of a device that treat tokens one by one, against the float64 reference.
  *
  * Tolerance: each output is a handful of float32 operations (2^-24 = 6e-8 each) on values of the order of its
- * tensor's largest entry, or a sum of at most some thousand such terms: 5e-6 of the largest entry. Outputs
- * marked
- * `+=` start from values of the order of 1, others from NaN. */
+ * tensor's largest entry, or a sum of at most some thousand such terms: 5e-6 of the largest entry. In
+ * bfloat16 the arithmetic is the same, of rounded inputs, and each output is rounded once more. Outputs
+ * marked `+=` start from values of the order of 1, others from NaN. */
 #include "tests/reference/fixture.h"
 #include "tests/reference/reference.h"
 
@@ -27,20 +27,21 @@ static void run_embedding(test_arena *arena, const void *context) {
     test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
     int64_t out_count = c->rows * c->width, weight_count = VOCABULARY * c->width;
     const int32_t *tokens = test_tokens(&random, c->rows, VOCABULARY);
-    const float *weight = test_floats(&random, weight_count, 0.0, 1.0);
-    const float *d_out = test_floats(&random, out_count, 0.0, 1.0);
+    const float *weight = test_values(&random, weight_count, 0.0, 1.0);
+    const float *d_out = test_values(&random, out_count, 0.0, 1.0);
     double *out = TEST_NEW(double, out_count), *d_weight = test_widen(weight, weight_count);
     ref_embedding_forward(tokens, test_widen(weight, weight_count), c->rows, c->width, out);
     ref_embedding_backward(tokens, test_widen(d_out, out_count), c->rows, c->width, d_weight);
 
     test_reserve(arena, NULL, c->rows, c->width, weight_count);
-    lt_mem ids = test_integer_buffer(arena, tokens, c->rows), to = test_float_buffer(arena, NULL, out_count);
+    lt_mem ids = test_integer_buffer(arena, tokens, c->rows),
+           to = test_compute_buffer(arena, NULL, out_count);
     const lt_vocabulary all = {0, VOCABULARY, VOCABULARY};
-    ops->embedding_forward(arena->device, ids, &all, test_float_buffer(arena, weight, weight_count), c->rows,
-                           c->width, to);
+    ops->embedding_forward(arena->device, ids, &all, test_compute_buffer(arena, weight, weight_count),
+                           c->rows, c->width, to);
     test_close("out", test_read_floats(arena, to, out_count), out, out_count, 0.0, 0.0);
     lt_mem sums = test_float_buffer(arena, weight, weight_count);
-    ops->embedding_backward(arena->device, ids, &all, test_float_buffer(arena, d_out, out_count), c->rows,
+    ops->embedding_backward(arena->device, ids, &all, test_compute_buffer(arena, d_out, out_count), c->rows,
                             c->width, sums);
     test_close("d_weight", test_read_floats(arena, sums, weight_count), d_weight, weight_count, TOLERANCE,
                0.0);
@@ -61,10 +62,10 @@ static void run_rmsnorm(test_arena *arena, const void *context) {
     const double epsilon = 1e-6;
     test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
     int64_t rows = c->rows, hidden = c->width, count = rows * hidden;
-    const float *x = test_floats(&random, count, 0.0, c->scale),
+    const float *x = test_values(&random, count, 0.0, c->scale),
                 *weight = test_floats(&random, hidden, 1.0, 0.3);
-    const float *d_y = test_floats(&random, count, 0.0, 1.0);
-    const float *x_start = test_floats(&random, count, 0.0, 1.0 / c->scale);
+    const float *d_y = test_values(&random, count, 0.0, 1.0);
+    const float *x_start = test_values(&random, count, 0.0, 1.0 / c->scale);
     const float *weight_start = test_floats(&random, hidden, 0.0, 1.0);
     double *y = TEST_NEW(double, count), *inverse_rms = TEST_NEW(double, rows);
     double *d_x = test_widen(x_start, count), *d_weight = test_widen(weight_start, hidden);
@@ -74,16 +75,16 @@ static void run_rmsnorm(test_arena *arena, const void *context) {
                          test_widen(d_y, count), rows, hidden, d_x, d_weight);
 
     test_reserve(arena, NULL, rows + 1, hidden, count); /* of fewer rows than were planned for */
-    lt_mem from = test_float_buffer(arena, x, count), scale = test_float_buffer(arena, weight, hidden);
-    lt_mem to = test_float_buffer(arena, NULL, count), rms = test_float_buffer(arena, NULL, rows);
+    lt_mem from = test_compute_buffer(arena, x, count), scale = test_float_buffer(arena, weight, hidden);
+    lt_mem to = test_compute_buffer(arena, NULL, count), rms = test_float_buffer(arena, NULL, rows);
     ops->rmsnorm_forward(arena->device, from, scale, epsilon, rows, hidden, to, rms);
-    test_close("y", test_read_floats(arena, to, count), y, count, TOLERANCE, 0.0);
+    test_close_rounded("y", test_read_floats(arena, to, count), y, count, TOLERANCE, 0.0);
     test_close("inverse_rms", test_read_floats(arena, rms, rows), inverse_rms, rows, TOLERANCE, 0.0);
-    lt_mem to_x = test_float_buffer(arena, x_start, count),
+    lt_mem to_x = test_compute_buffer(arena, x_start, count),
            to_weight = test_float_buffer(arena, weight_start, hidden);
-    ops->rmsnorm_backward(arena->device, from, scale, rms, test_float_buffer(arena, d_y, count), rows, hidden,
-                          to_x, to_weight);
-    test_close("d_x", test_read_floats(arena, to_x, count), d_x, count, TOLERANCE, 0.0);
+    ops->rmsnorm_backward(arena->device, from, scale, rms, test_compute_buffer(arena, d_y, count), rows,
+                          hidden, to_x, to_weight);
+    test_close_rounded("d_x", test_read_floats(arena, to_x, count), d_x, count, TOLERANCE, 0.0);
     test_close("d_weight", test_read_floats(arena, to_weight, hidden), d_weight, hidden, TOLERANCE, 0.0);
 }
 
@@ -107,7 +108,7 @@ static void run_rope(test_arena *arena, const void *context) {
     const rope_case *c = context;
     test_random random = {(uint64_t)c->stride};
     int64_t count = c->rows * c->stride, positions = c->first + c->length, angles = positions * c->head_size;
-    const float *x = test_floats(&random, count, 0.0, 1.0);
+    const float *x = test_values(&random, count, 0.0, 1.0);
     float *table = TEST_NEW(float, angles);
     double *exact = TEST_NEW(double, angles);
     ref_rope_table(10000.0, positions, c->head_size, exact);
@@ -120,12 +121,12 @@ static void run_rope(test_arena *arena, const void *context) {
     test_reserve(arena, NULL, c->rows, c->stride, count);
     lt_mem angles_there = test_float_buffer(arena, table, angles);
     for (int inverse = 0; inverse < 2; inverse++) {
-        lt_mem to = test_float_buffer(arena, x, count);
+        lt_mem to = test_compute_buffer(arena, x, count);
         arena->device->ops->rope(arena->device, to, c->stride, angles_there, c->rows, c->length, c->first,
                                  c->heads, c->head_size, inverse);
         const float *got = test_read_floats(arena, to, count);
-        test_close(inverse ? "rotated back" : "rotated", got, inverse ? back : forward, count, TOLERANCE,
-                   0.0);
+        test_close_rounded(inverse ? "rotated back" : "rotated", got, inverse ? back : forward, count,
+                           TOLERANCE, 0.0);
         for (int64_t t = 0; t < c->rows; t++) /* what lies between tokens keeps its bits */
             for (int64_t i = c->heads * c->head_size; i < c->stride; i++)
                 assert_true(got[t * c->stride + i] == x[t * c->stride + i]);
@@ -148,22 +149,25 @@ static void run_swiglu(test_arena *arena, const void *context) {
     const lt_ops *ops = arena->device->ops;
     test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
     int64_t count = c->rows * c->width;
-    const float *gate_up = test_floats(&random, 2 * count, 0.0, c->scale);
-    const float *d_out = test_floats(&random, count, 0.0, 1.0);
+    const float *gate_up = test_values(&random, 2 * count, 0.0, c->scale);
+    const float *d_out = test_values(&random, count, 0.0, 1.0);
     double *out = TEST_NEW(double, count), *d_gate_up = TEST_NEW(double, 2 * count);
     ref_swiglu_forward(test_widen(gate_up, 2 * count), c->rows, c->width, out);
     ref_swiglu_backward(test_widen(gate_up, 2 * count), test_widen(d_out, count), c->rows, c->width,
                         d_gate_up);
 
     test_reserve(arena, NULL, c->rows, 2 * c->width, 2 * count);
-    lt_mem from = test_float_buffer(arena, gate_up, 2 * count), to = test_float_buffer(arena, NULL, count);
+    lt_mem from = test_compute_buffer(arena, gate_up, 2 * count),
+           to = test_compute_buffer(arena, NULL, count);
     ops->swiglu_forward(arena->device, from, c->rows, c->width, to);
-    test_close("out", test_read_floats(arena, to, count), out, count, TOLERANCE, 0.0);
-    lt_mem back = test_float_buffer(arena, NULL, 2 * count), again = test_float_buffer(arena, NULL, count);
-    ops->swiglu_backward(arena->device, from, test_float_buffer(arena, d_out, count), c->rows, c->width, back,
-                         again);
-    test_close("d_gate_up", test_read_floats(arena, back, 2 * count), d_gate_up, 2 * count, TOLERANCE, 0.0);
-    test_close("out again", test_read_floats(arena, again, count), out, count, TOLERANCE, 0.0);
+    test_close_rounded("out", test_read_floats(arena, to, count), out, count, TOLERANCE, 0.0);
+    lt_mem back = test_compute_buffer(arena, NULL, 2 * count),
+           again = test_compute_buffer(arena, NULL, count);
+    ops->swiglu_backward(arena->device, from, test_compute_buffer(arena, d_out, count), c->rows, c->width,
+                         back, again);
+    test_close_rounded("d_gate_up", test_read_floats(arena, back, 2 * count), d_gate_up, 2 * count, TOLERANCE,
+                       0.0);
+    test_close_rounded("out again", test_read_floats(arena, again, count), out, count, TOLERANCE, 0.0);
 }
 
 static void test_swiglu(void **state) {
@@ -185,13 +189,14 @@ static void run_cross_entropy(test_arena *arena, const void *context) {
     float *logits = test_floats(&random, count, 0.0, c->scale);
     const int32_t *targets = test_tokens(&random, rows, vocabulary);
     for (int64_t t = 0; t < rows; t += 2) logits[t * vocabulary + targets[t]] += (float)(2.0 * c->scale);
+    test_round(logits, count);
     double *losses = TEST_NEW(double, rows), *gradient = test_widen(logits, count);
     ref_cross_entropy(gradient, targets, rows, vocabulary, 0.125, true, losses);
 
     test_reserve(arena, NULL, rows, vocabulary, count);
     lt_mem ids = test_integer_buffer(arena, targets, rows);
     for (int with_gradient = 0; with_gradient < 2; with_gradient++) {
-        lt_mem at = test_float_buffer(arena, logits, count), to = test_double_buffer(arena, NULL, rows);
+        lt_mem at = test_compute_buffer(arena, logits, count), to = test_double_buffer(arena, NULL, rows);
         ops->cross_entropy(arena->device, at, ids, rows, vocabulary, 0.125, with_gradient, to);
         /* log(sum) is rounded where sum is near 1; with one token in the vocabulary nothing is, and losses
          * are 0. */
@@ -199,7 +204,7 @@ static void run_cross_entropy(test_arena *arena, const void *context) {
         test_close_doubles("losses", test_read_doubles(arena, to, rows), losses, rows, 1e-6, floor);
         const float *got = test_read_floats(arena, at, count);
         if (with_gradient)
-            test_close("d_logits", got, gradient, count, TOLERANCE, 0.0);
+            test_close_rounded("d_logits", got, gradient, count, TOLERANCE, 0.0);
         else
             assert_memory_equal(got, logits, sizeof(float) * (size_t)count);
     }
@@ -225,7 +230,7 @@ static void run_broken_logits(test_arena *arena, const void *context) {
         for (int t = 0; t < VOCABULARY; t++) logits[t * VOCABULARY + t] = bad[which];
         lt_mem to = test_double_buffer(arena, NULL, VOCABULARY);
         arena->device->ops->cross_entropy(
-            arena->device, test_float_buffer(arena, logits, VOCABULARY * VOCABULARY),
+            arena->device, test_compute_buffer(arena, logits, VOCABULARY * VOCABULARY),
             test_integer_buffer(arena, targets, VOCABULARY), VOCABULARY, VOCABULARY, 1.0, false, to);
         double losses[VOCABULARY];
         assert_int_equal(arena->device->ops->download(arena->device, losses, to, VOCABULARY), LT_OK);
