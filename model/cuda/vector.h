@@ -1,9 +1,10 @@
 /* What kernels over rows and flat arrays share: several neighbouring elements at a time, as float32, and sums
  * over a block of threads.
  *
- * `wide` says that places are aligned to what is moved at a time (all_aligned() and is_wide() tell); otherwise
- * elements are moved one by one. The same thread takes the same elements either way, so that alignment changes
- * no bit of a sum. `left` is how many elements are there: those beyond are `fill`, and are not stored.
+ * `wide` says that places are aligned to what is moved at a time (all_aligned() and is_wide() tell);
+ * otherwise elements are moved one by one. The same thread takes the same elements either way, so that
+ * alignment changes no bit of a sum. `left` is how many elements are there: those beyond are `fill`, and are
+ * not stored.
  */
 #ifndef LT_MODEL_CUDA_VECTOR_H
 #define LT_MODEL_CUDA_VECTOR_H
@@ -47,7 +48,8 @@ static __device__ __forceinline__ void load_all(const float *from, float (&to)[4
 }
 
 static __device__ __forceinline__ void load_all(const float *from, float (&to)[8]) {
-    const float4 low = reinterpret_cast<const float4 *>(from)[0], high = reinterpret_cast<const float4 *>(from)[1];
+    const float4 low = reinterpret_cast<const float4 *>(from)[0],
+                 high = reinterpret_cast<const float4 *>(from)[1];
     to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
     to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
 }
@@ -81,7 +83,8 @@ static __device__ __forceinline__ void store_all(bf16 *to, const float (&from)[8
 }
 
 template <bool wide, int count, typename number>
-__device__ __forceinline__ void load(const number *from, int64_t left, float (&to)[count], float fill = 0.0f) {
+__device__ __forceinline__ void load(const number *from, int64_t left, float (&to)[count],
+                                     float fill = 0.0f) {
     if (wide && left >= count) {
         load_all(from, to);
         return;

@@ -44,7 +44,8 @@ struct counts {
 };
 extern counts count;
 
-void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic_bytes,
+/* `shared_limit`: of the block's arrays and its dynamic shared memory together. */
+void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit,
             const std::function<void()> &thread);
 
 /* Memory of the block, the same for all of its threads that ask with one key: first 0xff everywhere. */
