@@ -18,7 +18,7 @@ template <bool wide>
 static __device__ __forceinline__ row_sum sum_exponentials(const bf16 *logits, int64_t count) {
     float own[PACK], largest = LOWEST, sum = 0.0f;
     for (int64_t i = threadIdx.x * PACK; i < count; i += blockDim.x * PACK) {
-        load<wide>(logits + i, count - i, own, -INFINITY);
+        load_end<wide>(logits + i, count - i, own, -INFINITY);
         float before = largest;
 #pragma unroll
         for (int j = 0; j < PACK; j++) largest = fmaxf(largest, own[j]);
@@ -38,7 +38,7 @@ static __device__ __forceinline__ void write_gradients(bf16 *logits, int64_t cou
     const float factor = static_cast<float>(scale / sum), less = static_cast<float>(-scale);
     float own[PACK];
     for (int64_t i = threadIdx.x * PACK; i < width; i += blockDim.x * PACK) {
-        load<wide>(logits + i, count - i, own, -INFINITY);
+        load_end<wide>(logits + i, count - i, own, -INFINITY);
 #pragma unroll
         for (int j = 0; j < PACK; j++)
             own[j] = fmaf(expf(own[j] - largest), factor, i + j == target ? less : 0.0f);

@@ -86,7 +86,7 @@ static __global__ void __launch_bounds__(PIECE_THREADS)
 #pragma unroll 4
     for (int64_t i = begin + threadIdx.x * FOUR; i < end; i += PIECE_THREADS * FOUR) {
         float own[FOUR];
-        load<wide>(values + i, end - i, own);
+        load_end<wide>(values + i, end - i, own);
 #pragma unroll
         for (int j = 0; j < FOUR; j++)
             sum = fma(static_cast<double>(own[j]), static_cast<double>(own[j]), sum);
