@@ -39,8 +39,32 @@ lt_status lt_model_put(lt_model *model, lt_array array, const lt_parameter *para
                        int64_t count, const float *values) {
     const place_in to = find(model, array, parameter, first, count);
     if (to.count == 0) return LT_OK;
+    if (array == LT_ARRAY_PARAMETERS) model->matrices_are_old = true;
     model->device->ops->upload(model->device, to.at, values + to.skipped, to.count);
     return model->device->ops->synchronise(model->device);
+}
+
+/* One matrix, or several that are neighbours, of `count` elements from `offset` on. */
+static void refresh(lt_model *model, lt_mem matrix, int64_t offset, int64_t count) {
+    model->device->ops->round_to(model->device, matrix, lt_at(model->parameters, offset), count);
+}
+
+void lt_model_refresh_matrices(lt_model *model) {
+    const lt_model_shape *shape = &model->shape;
+    const int64_t hidden = shape->hidden, ffn = shape->intermediate;
+    if (!model->matrices_are_old) return;
+    model->matrices_are_old = false;
+    if (model->embedding_matrix.type == LT_FLOAT32) return; /* they are the parameters */
+    refresh(model, model->embedding_matrix, model->embedding, shape->vocabulary * hidden);
+    if (!shape->tied) refresh(model, model->head_matrix, model->head, shape->vocabulary * hidden);
+    for (int64_t layer = 0; layer < shape->layers; layer++) {
+        const lt_layer_offsets *at = &model->layers[layer];
+        const lt_layer_matrices *to = &model->matrices[layer];
+        refresh(model, to->qkv, at->qkv, model->qkv_width * hidden);
+        refresh(model, to->o_proj, at->o_proj, hidden * model->attention_width);
+        refresh(model, to->gate_up, at->gate_up, 2 * ffn * hidden);
+        refresh(model, to->down_proj, at->down_proj, hidden * ffn);
+    }
 }
 
 /* Draws what this rank holds of a parameter: of columns row by row, of rows all at once, the padding 0. */

@@ -16,7 +16,7 @@ static lt_status mlp_half(lt_model *model, int64_t layer, const lt_pass *pass, l
     const int64_t hidden = model->shape.hidden, ffn = model->shape.intermediate, rows = pass->rows;
 
     LT_CHECK(lt_gather_rows(model, pass, model->d_stream));
-    lt_linear_input_gradient(device, model->d_stream, to(model->parameters, at->down_proj), rows, ffn, hidden,
+    lt_linear_input_gradient(device, model->d_stream, model->matrices[layer].down_proj, rows, ffn, hidden,
                              model->d_activated);
     device->ops->swiglu_backward(device, kept->gate_up, model->d_activated, rows, ffn, model->d_gate_up,
                                  model->activated);
@@ -25,7 +25,7 @@ static lt_status mlp_half(lt_model *model, int64_t layer, const lt_pass *pass, l
     LT_CHECK(lt_norm_forward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms));
     lt_linear_weight_gradient(device, model->d_gate_up, model->normed, rows, hidden, 2 * ffn,
                               to(gradients, at->gate_up), !first);
-    lt_linear_input_gradient(device, model->d_gate_up, to(model->parameters, at->gate_up), rows, hidden,
+    lt_linear_input_gradient(device, model->d_gate_up, model->matrices[layer].gate_up, rows, hidden,
                              2 * ffn, lt_partial_of(model, model->d_normed));
     return lt_norm_backward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms, gradients);
 }
@@ -44,7 +44,7 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_pass *p
     LT_CHECK(lt_gather_rows(model, pass, model->d_stream));
     lt_linear_weight_gradient(device, model->d_stream, kept->attention, rows, width, hidden,
                               to(gradients, at->o_proj), !first);
-    lt_linear_input_gradient(device, model->d_stream, to(model->parameters, at->o_proj), rows, width, hidden,
+    lt_linear_input_gradient(device, model->d_stream, model->matrices[layer].o_proj, rows, width, hidden,
                              model->d_attention);
     const lt_attention attention = lt_model_attention(model, layer, pass->batch, pass->documents);
     lt_attention_gradients attention_gradients = {
@@ -63,7 +63,7 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_pass *p
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
     lt_linear_weight_gradient(device, model->d_qkv, model->normed, rows, hidden, model->qkv_width,
                               to(gradients, at->qkv), !first);
-    lt_linear_input_gradient(device, model->d_qkv, to(model->parameters, at->qkv), rows, hidden,
+    lt_linear_input_gradient(device, model->d_qkv, model->matrices[layer].qkv, rows, hidden,
                              model->qkv_width, lt_partial_of(model, model->d_normed));
     return lt_norm_backward(model, pass, kept->input, at->attn_norm, kept->attn_rms, gradients);
 }

@@ -4,9 +4,11 @@
 
 #include <string.h>
 
+/* Readies the model and the device for a pass over `tokens`. */
 static lt_pass upload(lt_model *model, const lt_tokens *tokens) {
     lt_device *device = model->device;
     const lt_pass pass = lt_pass_of(model, tokens);
+    lt_model_refresh_matrices(model);
     device->ops->upload(device, model->inputs, tokens->inputs, pass.rows);
     device->ops->upload(device, model->targets, tokens->targets, pass.rows);
     if (pass.documents)
@@ -130,6 +132,7 @@ void lt_model_update(lt_model *model, const lt_update *update) {
                                   lt_at(model->gradients[0], own.first), lt_at(model->moment1, at),
                                   lt_at(model->moment2, at), own.end - own.first, &options);
     }
+    model->matrices_are_old = true;
 }
 
 lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *sums) {

@@ -58,7 +58,7 @@ static void place(lt_decoder *decoder, lt_arena *arena) {
     decoder->attention = lt_arena_take(arena, type, PIECE * shape->hidden);
     decoder->gate_up = lt_arena_take(arena, type, PIECE * 2 * shape->intermediate);
     decoder->activated = lt_arena_take(arena, type, PIECE * shape->intermediate);
-    decoder->logits = lt_arena_take(arena, type, shape->vocabulary);
+    decoder->logits = lt_arena_take(arena, LT_FLOAT32, shape->vocabulary);
     const lt_attention largest = attention_of(decoder, 0, decoder->capacity, PIECE);
     decoder->saved = lt_arena_take(
         arena, LT_BYTES, (int64_t)model->device->ops->attention_saved_bytes(model->device, &largest));
@@ -114,7 +114,7 @@ static void attend(lt_decoder *decoder, int64_t layer, int64_t count) {
     const lt_layer_offsets *at = &model->layers[layer];
     ops->rmsnorm_forward(device, decoder->stream, lt_at(model->parameters, at->attn_norm), shape->norm_eps,
                          count, shape->hidden, decoder->normed, decoder->rms);
-    lt_linear(device, decoder->normed, lt_at(model->parameters, at->qkv), count, shape->hidden,
+    lt_linear(device, decoder->normed, model->matrices[layer].qkv, count, shape->hidden,
               model->qkv_width, decoder->qkv, false);
     ops->rope(device, decoder->qkv, model->qkv_width, decoder->rope_table, count, count, decoder->length,
               shape->heads + shape->key_heads, lt_head_size(shape), false);
@@ -125,7 +125,7 @@ static void attend(lt_decoder *decoder, int64_t layer, int64_t count) {
             lt_at(decoder->qkv, i * model->qkv_width + shape->hidden), decoder->cache_width);
     const lt_attention attention = attention_of(decoder, layer, decoder->length, count);
     ops->attention_forward(device, &attention);
-    lt_linear(device, decoder->attention, lt_at(model->parameters, at->o_proj), count, shape->hidden,
+    lt_linear(device, decoder->attention, model->matrices[layer].o_proj, count, shape->hidden,
               shape->hidden, decoder->stream, true);
 }
 
@@ -136,10 +136,10 @@ static void feed_forward(lt_decoder *decoder, int64_t layer, int64_t count) {
     const lt_layer_offsets *at = &model->layers[layer];
     device->ops->rmsnorm_forward(device, decoder->stream, lt_at(model->parameters, at->mlp_norm),
                                  shape->norm_eps, count, shape->hidden, decoder->normed, decoder->rms);
-    lt_linear(device, decoder->normed, lt_at(model->parameters, at->gate_up), count, shape->hidden,
+    lt_linear(device, decoder->normed, model->matrices[layer].gate_up, count, shape->hidden,
               2 * shape->intermediate, decoder->gate_up, false);
     device->ops->swiglu_forward(device, decoder->gate_up, count, shape->intermediate, decoder->activated);
-    lt_linear(device, decoder->activated, lt_at(model->parameters, at->down_proj), count, shape->intermediate,
+    lt_linear(device, decoder->activated, model->matrices[layer].down_proj, count, shape->intermediate,
               shape->hidden, decoder->stream, true);
 }
 
@@ -147,7 +147,7 @@ static void append_piece(lt_decoder *decoder, const int32_t *tokens, int64_t cou
     lt_model *model = decoder->model;
     model->device->ops->upload(model->device, decoder->tokens, tokens, count);
     model->device->ops->embedding_forward(model->device, decoder->tokens, &model->vocabulary,
-                                          lt_at(model->parameters, model->embedding), count,
+                                          model->embedding_matrix, count,
                                           model->options.shape.hidden, decoder->stream);
     for (int64_t layer = 0; layer < model->options.shape.layers; layer++) {
         attend(decoder, layer, count);
@@ -163,6 +163,7 @@ lt_status lt_decoder_append(lt_decoder *decoder, const int32_t *tokens, int64_t 
     if (count < 1 || decoder->length + count > decoder->capacity)
         return lt_fail(LT_BAD_INPUT, "decoder: %lld tokens after %lld do not fit its %lld positions",
                        (long long)count, (long long)decoder->length, (long long)decoder->capacity);
+    lt_model_refresh_matrices(model);
     int64_t piece = 0;
     for (int64_t done = 0; done < count; done += piece) {
         piece = count - done < PIECE ? count - done : PIECE;
@@ -171,7 +172,7 @@ lt_status lt_decoder_append(lt_decoder *decoder, const int32_t *tokens, int64_t 
     const lt_mem last = lt_at(decoder->stream, (piece - 1) * shape->hidden);
     device->ops->rmsnorm_forward(device, last, lt_at(model->parameters, model->final_norm), shape->norm_eps,
                                  1, shape->hidden, decoder->normed, decoder->rms);
-    lt_linear(device, decoder->normed, lt_at(model->parameters, model->head), 1, shape->hidden,
+    lt_linear(device, decoder->normed, model->head_matrix, 1, shape->hidden,
               shape->vocabulary, decoder->logits, false);
     return device->ops->download(device, logits, decoder->logits, shape->vocabulary);
 }

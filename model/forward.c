@@ -35,11 +35,10 @@ lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t ba
 
 /* y = residual + x weight^T, where x [rows, width] has this rank's columns: the ranks' products are summed.
  */
-static lt_status add_product(lt_model *model, const lt_pass *pass, lt_mem x, int64_t weight, int64_t width,
+static lt_status add_product(lt_model *model, const lt_pass *pass, lt_mem x, lt_mem matrix, int64_t width,
                              lt_mem residual, lt_mem y) {
     lt_device *device = model->device;
     const int64_t hidden = model->shape.hidden;
-    const lt_mem matrix = lt_at(model->parameters, weight);
     if (model->group == NULL) {
         device->ops->copy(device, y, residual, pass->rows * hidden);
         lt_linear(device, x, matrix, pass->rows, width, hidden, y, true);
@@ -59,7 +58,7 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_k
     const lt_layer_offsets *at = &model->layers[layer];
 
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
-    lt_linear(device, model->normed, lt_at(model->parameters, at->qkv), pass->rows, shape->hidden,
+    lt_linear(device, model->normed, model->matrices[layer].qkv, pass->rows, shape->hidden,
               model->qkv_width, kept->qkv, false);
     ops->rope(device, kept->qkv, model->qkv_width, model->rope_table, pass->rows,
               model->options.sequence_length, 0, shape->heads + shape->key_heads, lt_head_size(shape), false);
@@ -68,7 +67,7 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_k
     if (statistics.address != NULL)
         ops->attention_statistics(device, &attention,
                                   lt_at(statistics, layer * shape->heads * LT_STATISTICS));
-    return add_product(model, pass, kept->attention, at->o_proj, model->attention_width, kept->input,
+    return add_product(model, pass, kept->attention, model->matrices[layer].o_proj, model->attention_width, kept->input,
                        kept->middle);
 }
 
@@ -79,10 +78,10 @@ static lt_status mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *k
     const int64_t hidden = model->shape.hidden, ffn = model->shape.intermediate;
 
     LT_CHECK(lt_norm_forward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms));
-    lt_linear(device, model->normed, lt_at(model->parameters, at->gate_up), pass->rows, hidden, 2 * ffn,
+    lt_linear(device, model->normed, model->matrices[layer].gate_up, pass->rows, hidden, 2 * ffn,
               kept->gate_up, false);
     device->ops->swiglu_forward(device, kept->gate_up, pass->rows, ffn, model->activated);
-    return add_product(model, pass, model->activated, at->down_proj, ffn, kept->middle, output);
+    return add_product(model, pass, model->activated, model->matrices[layer].down_proj, ffn, kept->middle, output);
 }
 
 lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
@@ -90,7 +89,7 @@ lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
     const bool trains = model->options.training;
     const lt_mem first = model->kept[0].input;
     model->device->ops->embedding_forward(model->device, model->inputs, &model->vocabulary,
-                                          lt_at(model->parameters, model->embedding), pass->rows,
+                                          model->embedding_matrix, pass->rows,
                                           model->shape.hidden, lt_partial_of(model, first));
     LT_CHECK(lt_sum_rows(model, pass, first));
     for (int64_t layer = 0; layer < layers; layer++) {

@@ -39,7 +39,7 @@ lt_status lt_head_loss(lt_model *model, const lt_pass *pass, double scale, const
                        bool first) {
     lt_device *device = model->device;
     const int64_t hidden = model->shape.hidden, vocabulary = model->shape.vocabulary;
-    const lt_mem weight = lt_at(model->parameters, model->head);
+    const lt_mem weight = model->head_matrix;
 
     LT_CHECK(lt_norm_forward(model, pass, model->stream, model->final_norm, model->final_rms));
     for (int64_t begin = 0; begin < pass->rows; begin += model->head_rows) {

@@ -85,6 +85,28 @@ static void place_activations(lt_model *model, lt_arena *arena) {
     model->d_activated = lt_arena_take(arena, type, rows * shape->intermediate);
 }
 
+/* Where a matrix of `count` elements lies in the compute type. */
+static lt_mem place_matrix(const lt_model *model, lt_arena *arena, int64_t offset, int64_t count) {
+    const lt_type type = model->device->compute_type;
+    return type == LT_FLOAT32 ? lt_at(model->parameters, offset) : lt_arena_take(arena, type, count);
+}
+
+static void place_matrices(lt_model *model, lt_arena *arena) {
+    const lt_model_shape *shape = &model->shape;
+    const int64_t hidden = shape->hidden, ffn = shape->intermediate, table = shape->vocabulary * hidden;
+    model->embedding_matrix = model->head_matrix = place_matrix(model, arena, model->embedding, table);
+    if (!shape->tied) model->head_matrix = place_matrix(model, arena, model->head, table);
+    for (int64_t layer = 0; layer < shape->layers; layer++) {
+        const lt_layer_offsets *at = &model->layers[layer];
+        model->matrices[layer] = (lt_layer_matrices){
+            .qkv = place_matrix(model, arena, at->qkv, model->qkv_width * hidden),
+            .o_proj = place_matrix(model, arena, at->o_proj, hidden * model->attention_width),
+            .gate_up = place_matrix(model, arena, at->gate_up, 2 * ffn * hidden),
+            .down_proj = place_matrix(model, arena, at->down_proj, hidden * ffn),
+        };
+    }
+}
+
 static size_t scratch_bytes(const lt_model *model) {
     const lt_attention attention = lt_model_attention(model, 0, model->options.micro_batch, true);
     return model->device->ops->scratch_bytes(model->device, &attention, model->most_rows, model->shape.hidden,
@@ -96,6 +118,7 @@ static lt_memory_plan place(lt_model *model, lt_arena *arena) {
     lt_memory_plan plan = {0};
     const int64_t elements = model->registry.elements;
     model->parameters = lt_arena_take(arena, LT_FLOAT32, elements);
+    place_matrices(model, arena);
     plan.parameters = arena->used;
     if (model->options.training) {
         model->moment1 = lt_arena_take(arena, LT_FLOAT32, model->own.end - model->own.first);
@@ -189,12 +212,13 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     LT_CHECK(lt_registry_create_cut(whole, model->ranks, &model->registry));
     find_share(model);
     model->layers = calloc((size_t)shape->layers, sizeof *model->layers);
+    model->matrices = calloc((size_t)shape->layers, sizeof *model->matrices);
     model->kept = calloc((size_t)shape->layers, sizeof *model->kept);
     model->gradients = calloc((size_t)options->gradient_buffers + 1, sizeof *model->gradients);
     model->cuts = calloc((size_t)model->ranks + 1, sizeof *model->cuts);
     model->exchanged =
         calloc((size_t)(whole->layers * whole->heads * LT_STATISTICS), sizeof *model->exchanged);
-    if (model->layers == NULL || model->kept == NULL || model->gradients == NULL || model->cuts == NULL ||
+    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL || model->cuts == NULL ||
         model->exchanged == NULL)
         return lt_fail(LT_IO, "no memory for a model of %lld layers", (long long)shape->layers);
     find_offsets(model);
@@ -255,6 +279,7 @@ void lt_model_destroy(lt_model *model) {
     model->device->ops->release(model->device, model->memory, model->memory_bytes);
     lt_registry_destroy(&model->registry);
     free(model->layers);
+    free(model->matrices);
     free(model->kept);
     free(model->gradients);
     free(model->cuts);

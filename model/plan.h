@@ -10,6 +10,12 @@ typedef struct lt_layer_offsets {
     int64_t attn_norm, qkv, o_proj, bias, tau, mlp_norm, gate_up, down_proj;
 } lt_layer_offsets;
 
+/* The matrices that meet activations, in the compute type. Where that is float32 they lie in the parameters;
+ * else they are rounded copies, each at a place that suits matrix products. */
+typedef struct lt_layer_matrices {
+    lt_mem qkv, o_proj, gate_up, down_proj;
+} lt_layer_matrices;
+
 /* What forward keeps of one layer for backward, rows x ... as on the right; "own rows" are this rank's. Heads
  * and the like are those that this rank holds. */
 typedef struct lt_layer_kept {
@@ -37,6 +43,9 @@ struct lt_model {
 
     int64_t embedding, final_norm, head; /* offsets; head = embedding when tied */
     lt_layer_offsets *layers;
+    lt_layer_matrices *matrices;           /* of each layer */
+    lt_mem embedding_matrix, head_matrix;  /* one where they are tied */
+    bool matrices_are_old;                 /* the parameters have changed since they were rounded */
 
     lt_mem memory; /* one allocation holds everything below */
     size_t memory_bytes;
@@ -77,6 +86,9 @@ struct lt_model {
  * end.
  */
 lt_span lt_model_own(const lt_model *model, const lt_parameter *parameter, int64_t first, int64_t count);
+
+/* Rounds the matrices anew where the parameters have changed: before anything reads them. */
+void lt_model_refresh_matrices(lt_model *model);
 
 /* The attention operation of layer `layer` over `batch` rows of T tokens. */
 lt_attention lt_model_attention(const lt_model *model, int64_t layer, int64_t batch, bool documents);

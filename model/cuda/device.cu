@@ -97,7 +97,8 @@ static size_t larger(size_t a, size_t b) {
 static size_t scratch_bytes(lt_device *base, const lt_attention *shape, int64_t rows, int64_t hidden,
                             int64_t largest) {
     (void)largest; /* operations over flat arrays need none here */
-    return larger(lt_cuda_attention_scratch_bytes(base, shape),
+    const size_t workspace = LT_CUDA_GEMM_WORKSPACE;
+    return larger(larger(workspace, lt_cuda_attention_scratch_bytes(base, shape)),
                   larger(lt_cuda_embedding_scratch_bytes(rows, hidden), lt_cuda_rmsnorm_scratch_bytes(rows, hidden)));
 }
 

@@ -64,7 +64,8 @@ void lt_cuda_sum_squares(lt_device *, lt_mem values, int64_t count, lt_mem sums)
 void lt_cuda_adamw(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
                    const lt_adamw *);
 
-/* model/cuda/gemm.cu */
+/* model/cuda/gemm.cu: what it may use of the scratch is part of its choices, so it is the same in every run. */
+constexpr size_t LT_CUDA_GEMM_WORKSPACE = 32 << 20;
 lt_status lt_cuda_gemm_create(cuda_device *);
 void lt_cuda_gemm_destroy(cuda_device *);
 void lt_cuda_gemm(lt_device *, const lt_gemm *);

@@ -1,0 +1,172 @@
+/* Attention: which kernels serve a shape, what they keep and where, and the sums over rows that all of them
+ * share. */
+#include "model/cuda/attention.h"
+
+#include <cmath>
+
+enum { WARP = 32, WARPS = 4, THREADS = WARP * WARPS, ALIGN_BYTES = 256 };
+
+/* Hands out pieces of a block of memory; with `base` null it only counts. */
+struct carver {
+    unsigned char *base;
+    size_t used;
+};
+
+template <typename element> static element *carve(carver *from, int64_t count) {
+    unsigned char *piece = from->base == nullptr ? nullptr : from->base + from->used;
+    from->used += divide_up(static_cast<size_t>(count) * sizeof(element), size_t{ALIGN_BYTES}) * ALIGN_BYTES;
+    return reinterpret_cast<element *>(piece);
+}
+
+static int64_t rows_of(const lt_attention *shape) {
+    return shape->batch * shape->heads * shape->query_length;
+}
+
+static void place_saved(const lt_attention *shape, carver *from, attention_job *job) {
+    job->softmax = carve<float2>(from, rows_of(shape));
+    job->live_sum = carve<bf16>(from, shape->bias_length == 0 ? 0 : rows_of(shape) * shape->head_size);
+}
+
+static void place_backward(const lt_attention *shape, carver *from, attention_job *job) {
+    job->rows = carve<attention_row>(from, rows_of(shape));
+    job->tau_terms = carve<float>(from, rows_of(shape));
+}
+
+static int64_t tile_rows_of(const lt_attention *shape) {
+    return shape->batch * shape->heads * divide_up(shape->query_length, int64_t{TILE_ROWS});
+}
+
+static void place_statistics(const lt_attention *shape, carver *from, attention_job *job) {
+    job->statistics = carve<double>(from, tile_rows_of(shape) * LT_STATISTICS);
+}
+
+size_t lt_cuda_attention_saved_bytes(lt_device *device, const lt_attention *shape) {
+    (void)device;
+    attention_job job = {};
+    carver count = {};
+    place_saved(shape, &count, &job);
+    return count.used;
+}
+
+size_t lt_cuda_attention_scratch_bytes(lt_device *device, const lt_attention *shape) {
+    (void)device;
+    attention_job job = {};
+    carver backward = {}, statistics = {};
+    place_backward(shape, &backward, &job);
+    place_statistics(shape, &statistics, &job);
+    return backward.used > statistics.used ? backward.used : statistics.used;
+}
+
+static attention_job open_job(const lt_attention *shape) {
+    attention_job job = {};
+    job.batch = shape->batch;
+    job.query_length = shape->query_length;
+    job.key_length = shape->key_length;
+    job.heads = shape->heads;
+    job.key_heads = shape->key_heads;
+    job.head_size = shape->head_size;
+    job.bias_length = shape->bias_length;
+    job.query_stride = shape->query_stride;
+    job.key_stride = shape->key_stride;
+    job.scale = LOG2_E / std::sqrt(static_cast<float>(shape->head_size));
+    job.q = bf16_of(shape->q);
+    job.k = bf16_of(shape->k);
+    job.v = bf16_of(shape->v);
+    job.bias = floats_of(shape->bias);
+    job.tau = floats_of(shape->tau);
+    job.starts = integers_of(shape->document_starts);
+    job.output = bf16_of(shape->output);
+    carver saved = {shape->saved.address, 0};
+    place_saved(shape, &saved, &job);
+    return job;
+}
+
+/* One warp a row: delta_i = do_i . o_i - (tau/n_i) do_i . u_i, and do_i . u_i / n_i for tau. Reads 6 bytes an
+ * element of the output. */
+static __global__ void row_gradients(attention_job job) {
+    const int64_t row = static_cast<int64_t>(blockIdx.x) * WARPS + threadIdx.x / WARP;
+    if (row >= job.batch * job.heads * job.query_length) return;
+    const attention_query at = query_of_row(job, row);
+    const int64_t place = ((at.batch * job.query_length + at.query) * job.heads + at.head) * job.head_size;
+    float with_output = 0.0f, with_live = 0.0f;
+    for (int64_t d = threadIdx.x % WARP; d < job.head_size; d += WARP) {
+        const float d_output = __bfloat162float(job.d_output[place + d]);
+        with_output = fmaf(d_output, __bfloat162float(job.output[place + d]), with_output);
+        if (job.bias_length > 0)
+            with_live = fmaf(d_output, __bfloat162float(job.live_sum[place + d]), with_live);
+    }
+    with_output = warp_sum(with_output);
+    with_live = warp_sum(with_live);
+    if (threadIdx.x % WARP != 0) return;
+    job.rows[row] = {job.softmax[row].x, job.softmax[row].y, at.offset,
+                     fmaf(-at.offset, with_live, with_output)};
+    job.tau_terms[row] = with_live / static_cast<float>(at.last - at.first + 1);
+}
+
+/* One block a head: d_tau += the terms of its rows, each thread's in order, then the threads' in order. */
+static __global__ void sum_tau_terms(attention_job job) {
+    LT_SHARED(double, sums, THREADS);
+    const int64_t head = blockIdx.x;
+    double sum = 0;
+    for (int64_t batch = 0; batch < job.batch; batch++)
+        for (int64_t query = threadIdx.x; query < job.query_length; query += THREADS)
+            sum += static_cast<double>(job.tau_terms[(batch * job.heads + head) * job.query_length + query]);
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    sum = 0;
+    for (int i = 0; i < THREADS; i++) sum += sums[i];
+    job.d_tau[head] += static_cast<float>(sum);
+}
+
+/* One warp a statistic of a head: adds up its tile rows. */
+static __global__ void sum_statistics(attention_job job, double *sums) {
+    const int64_t head = blockIdx.x, tile_rows = divide_up(job.query_length, int64_t{TILE_ROWS});
+    const int statistic = static_cast<int>(threadIdx.x / WARP), lane = static_cast<int>(threadIdx.x % WARP);
+    double sum = 0;
+    for (int64_t batch = 0; batch < job.batch; batch++)
+        for (int64_t i = lane; i < tile_rows; i += WARP)
+            sum += job.statistics[((batch * job.heads + head) * tile_rows + i) * LT_STATISTICS + statistic];
+    sum = warp_sum(sum);
+    if (lane == 0) sums[head * LT_STATISTICS + statistic] += sum;
+}
+
+void lt_cuda_attention_forward(lt_device *base, const lt_attention *shape) {
+    if (rows_of(shape) == 0) return;
+    lt_cuda_attention_general_forward(cuda_of(base), open_job(shape));
+}
+
+void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,
+                                const lt_attention_gradients *gradients) {
+    if (rows_of(shape) == 0) return;
+    cuda_device *device = cuda_of(base);
+    attention_job job = open_job(shape);
+    job.d_output = bf16_of(gradients->d_output);
+    job.d_q = bf16_of(gradients->d_q);
+    job.d_k = bf16_of(gradients->d_k);
+    job.d_v = bf16_of(gradients->d_v);
+    job.d_bias = floats_of(gradients->d_bias);
+    job.d_tau = floats_of(gradients->d_tau);
+    carver scratch = {device->scratch, 0};
+    place_backward(shape, &scratch, &job);
+    const unsigned blocks = static_cast<unsigned>(divide_up(rows_of(shape), int64_t{WARPS}));
+    lt_cuda_note(device, "attention backward (rows)",
+                 LT_LAUNCH(row_gradients, blocks, THREADS, 0, device->stream, job));
+    lt_cuda_attention_general_backward(device, job);
+    if (shape->bias_length > 0)
+        lt_cuda_note(
+            device, "attention backward (tau)",
+            LT_LAUNCH(sum_tau_terms, static_cast<unsigned>(shape->heads), THREADS, 0, device->stream, job));
+}
+
+void lt_cuda_attention_statistics(lt_device *base, const lt_attention *shape, lt_mem statistics) {
+    if (rows_of(shape) == 0) return;
+    cuda_device *device = cuda_of(base);
+    attention_job job = open_job(shape);
+    carver scratch = {device->scratch, 0};
+    place_statistics(shape, &scratch, &job);
+    lt_cuda_attention_general_statistics(device, job);
+    lt_cuda_note(device, "attention statistics (sums)",
+                 LT_LAUNCH(sum_statistics, static_cast<unsigned>(shape->heads), WARP * LT_STATISTICS, 0,
+                           device->stream, job, doubles_of(statistics)));
+}

@@ -1,0 +1,87 @@
+/* What the kernels of attention share: the operation as kernels see it, what a forward pass keeps, and the
+ * arithmetic of one score and its weight (lazy-attention.md).
+ *
+ * Scores are kept in units of log 2: s' = s log2(e), so that p = 2^(s' - max') / sum needs no other factor.
+ * Where entries are equal to the row's maximum 2^0 is exactly 1. One predicate decides whether a weight is
+ * above 0, in forward, backward and statistics: weight_alive(), of a p that is rounded before it is compared.
+ * A score has the same bits in all kernels of one path, which sum its products in one order.
+ */
+#ifndef LT_MODEL_CUDA_ATTENTION_H
+#define LT_MODEL_CUDA_ATTENTION_H
+
+#include "model/cuda/device.h"
+
+/* What backward needs of a query of a head, by one load. */
+struct alignas(16) attention_row {
+    float max, inverse_sum, offset, delta; /* offset: tau / n */
+};
+
+struct attention_job {
+    int64_t batch, query_length, key_length, heads, key_heads, head_size, bias_length;
+    int64_t query_stride, key_stride;
+    float scale; /* log2(e) / sqrt(head_size) */
+    const bf16 *q, *k, *v;
+    const float *bias, *tau;
+    const int32_t *starts; /* or nullptr */
+    bf16 *output;
+    /* What forward keeps. Rows are (batch, head, query). */
+    float2 *softmax; /* of each row: its largest score, and 1 / the sum of 2^(score - largest) */
+    bf16 *live_sum;  /* u, as the output lies */
+    /* Backward. */
+    const bf16 *d_output;
+    bf16 *d_q, *d_k, *d_v;
+    float *d_bias, *d_tau;
+    attention_row *rows; /* of each row */
+    float *tau_terms;    /* of each row: (sum_j g_ij) / n_i */
+    /* Statistics: of each tile row (batch, head, STATISTICS_ROWS queries). */
+    double *statistics;
+};
+
+constexpr float LOG2_E = 1.4426950408889634f;
+
+/* A tile, as the statistics count them. */
+enum { TILE_ROWS = 16, TILE_KEYS = 64 };
+
+/* A query of one head and what it sees: keys first .. last. */
+struct attention_query {
+    int64_t batch, head, query, first, last;
+    float offset;
+};
+
+__device__ __forceinline__ attention_query query_at(const attention_job &job, int64_t batch, int64_t head,
+                                                    int64_t query) {
+    attention_query at;
+    at.batch = batch;
+    at.head = head;
+    at.query = query;
+    at.first = job.starts == nullptr ? 0 : job.starts[batch * job.query_length + query];
+    at.last = job.key_length - job.query_length + query;
+    at.offset = job.bias_length == 0 ? 0.0f : job.tau[head] / static_cast<float>(at.last - at.first + 1);
+    return at;
+}
+
+__device__ __forceinline__ attention_query query_of_row(const attention_job &job, int64_t row) {
+    const int64_t pair = row / job.query_length;
+    return query_at(job, pair / job.heads, pair % job.heads, row % job.query_length);
+}
+
+__device__ __forceinline__ float probability(float score, float max, float inverse_sum) {
+    return __fmul_rn(exp2f(score - max), inverse_sum);
+}
+
+__device__ __forceinline__ bool weight_alive(float p, float offset) {
+    return p > -offset;
+}
+
+template <typename number> __device__ __forceinline__ number warp_sum(number value) {
+    for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
+    return value;
+}
+
+/* model/cuda/attention_general.cu: any shape. Queue kernels that fill output, softmax and live_sum; d_q, d_k,
+ * d_v and d_bias, from rows; statistics. */
+void lt_cuda_attention_general_forward(cuda_device *, const attention_job &);
+void lt_cuda_attention_general_backward(cuda_device *, const attention_job &);
+void lt_cuda_attention_general_statistics(cuda_device *, const attention_job &);
+
+#endif

@@ -1,0 +1,167 @@
+/* Matrix products by cuBLASLt: bfloat16 in, float32 sums, bfloat16 or float32 out.
+ *
+ * The library counts in columns, so it is asked for c^T = b^T a^T over the same memory. The algorithm of a
+ * shape is the first that the library proposes, asked for once: no timing has a say, so a shape has the same
+ * bits in every run. Splits of k that add in place, in the order of their arrival, are ruled out.
+ */
+#include "model/cuda/device.h"
+
+#include <cublasLt.h>
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <vector>
+
+/* What decides the algorithm. */
+struct gemm_key {
+    int64_t m, n, k, lda, ldb, ldc;
+    unsigned alignment[3]; /* bytes, of a, b, c */
+    bool a_transposed, b_transposed, accumulate, wide; /* wide: c is float32 */
+};
+
+struct gemm_plan {
+    gemm_key key;
+    cublasLtMatmulDesc_t operation;
+    cublasLtMatrixLayout_t a, b, c;
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace_bytes;
+};
+
+struct cuda_gemm {
+    cublasLtHandle_t library;
+    std::vector<gemm_plan> plans;
+};
+
+/* Notes a failed call of the library; whether it went well. */
+static bool well(cuda_device *device, const char *operation, cublasStatus_t status) {
+    if (status == CUBLAS_STATUS_SUCCESS) return true;
+    fprintf(stderr, "cuBLASLt: %s\n", cublasLtGetStatusString(status));
+    lt_cuda_note(device, operation,
+                 status == CUBLAS_STATUS_ALLOC_FAILED ? cudaErrorMemoryAllocation : cudaErrorLaunchFailure);
+    return false;
+}
+
+lt_status lt_cuda_gemm_create(cuda_device *device) {
+    device->gemm = new (std::nothrow) cuda_gemm{};
+    if (device->gemm == nullptr) return lt_fail(LT_IO, "no memory for matrix products");
+    const cublasStatus_t status = cublasLtCreate(&device->gemm->library);
+    if (status != CUBLAS_STATUS_SUCCESS)
+        return lt_fail(LT_IO, "GPU %d (%s): cuBLASLt does not start: %s", device->index, device->chip,
+                       cublasLtGetStatusString(status));
+    return LT_OK;
+}
+
+static void destroy_plan(gemm_plan *plan) {
+    if (plan->operation != nullptr) cublasLtMatmulDescDestroy(plan->operation);
+    for (cublasLtMatrixLayout_t layout : {plan->a, plan->b, plan->c})
+        if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
+}
+
+void lt_cuda_gemm_destroy(cuda_device *device) {
+    if (device->gemm == nullptr) return;
+    for (gemm_plan &plan : device->gemm->plans) destroy_plan(&plan);
+    if (device->gemm->library != nullptr) cublasLtDestroy(device->gemm->library);
+    delete device->gemm;
+}
+
+static unsigned alignment_of(lt_mem mem, int64_t row) {
+    const uintptr_t bits = reinterpret_cast<uintptr_t>(mem.address) |
+                           static_cast<uintptr_t>(row) * lt_type_bytes(mem.type) | 16;
+    return static_cast<unsigned>(bits & (~bits + 1));
+}
+
+static gemm_key key_of(const lt_gemm *g) {
+    gemm_key key;
+    memset(&key, 0, sizeof key); /* compared as bytes */
+    key.m = g->m, key.n = g->n, key.k = g->k;
+    key.lda = g->lda, key.ldb = g->ldb, key.ldc = g->ldc;
+    key.alignment[0] = alignment_of(g->a, g->lda);
+    key.alignment[1] = alignment_of(g->b, g->ldb);
+    key.alignment[2] = alignment_of(g->c, g->ldc);
+    key.a_transposed = g->a_transposed, key.b_transposed = g->b_transposed;
+    key.accumulate = g->accumulate, key.wide = g->c.type == LT_FLOAT32;
+    return key;
+}
+
+/* The library's first matrix is our b, its second our a. */
+static bool choose(cuda_device *device, gemm_plan *plan) {
+    cublasLtMatmulPreference_t preference = nullptr;
+    cublasLtMatmulHeuristicResult_t found = {};
+    const gemm_key *key = &plan->key;
+    const uint64_t workspace = device->scratch_bytes < LT_CUDA_GEMM_WORKSPACE ? 0 : LT_CUDA_GEMM_WORKSPACE;
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t attribute;
+        const void *value;
+        size_t bytes;
+    } wishes[] = {{CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+                  {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &key->alignment[1], sizeof(uint32_t)},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &key->alignment[0], sizeof(uint32_t)},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &key->alignment[2], sizeof(uint32_t)},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &key->alignment[2], sizeof(uint32_t)}};
+    int count = 0;
+    bool good = well(device, "planning a matrix product", cublasLtMatmulPreferenceCreate(&preference));
+    for (const auto &wish : wishes)
+        good = good && well(device, "planning a matrix product",
+                            cublasLtMatmulPreferenceSetAttribute(preference, wish.attribute, wish.value, wish.bytes));
+    good = good && well(device, "planning a matrix product",
+                        cublasLtMatmulAlgoGetHeuristic(device->gemm->library, plan->operation, plan->b, plan->a,
+                                                       plan->c, plan->c, preference, 1, &found, &count));
+    if (good && count == 0) good = well(device, "planning a matrix product", CUBLAS_STATUS_NOT_SUPPORTED);
+    if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
+    plan->algorithm = found.algo;
+    plan->workspace_bytes = found.workspaceSize;
+    return good;
+}
+
+static bool make_plan(cuda_device *device, gemm_plan *plan) {
+    static const char *const what = "planning a matrix product";
+    const gemm_key *key = &plan->key;
+    const auto rows = [](int64_t count) { return static_cast<uint64_t>(count); };
+    const cublasOperation_t a = key->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t b = key->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    return well(device, what, cublasLtMatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F)) &&
+           well(device, what,
+                cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &b, sizeof b)) &&
+           well(device, what,
+                cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSB, &a, sizeof a)) &&
+           well(device, what,
+                cublasLtMatrixLayoutCreate(&plan->b, CUDA_R_16BF, rows(key->b_transposed ? key->k : key->n),
+                                           rows(key->b_transposed ? key->n : key->k), key->ldb)) &&
+           well(device, what,
+                cublasLtMatrixLayoutCreate(&plan->a, CUDA_R_16BF, rows(key->a_transposed ? key->m : key->k),
+                                           rows(key->a_transposed ? key->k : key->m), key->lda)) &&
+           well(device, what,
+                cublasLtMatrixLayoutCreate(&plan->c, key->wide ? CUDA_R_32F : CUDA_R_16BF, rows(key->n),
+                                           rows(key->m), key->ldc)) &&
+           choose(device, plan);
+}
+
+static const gemm_plan *plan_of(cuda_device *device, const lt_gemm *gemm) {
+    std::vector<gemm_plan> &plans = device->gemm->plans;
+    const gemm_key key = key_of(gemm);
+    for (const gemm_plan &plan : plans)
+        if (memcmp(&plan.key, &key, sizeof key) == 0) return &plan;
+    gemm_plan plan = {};
+    plan.key = key;
+    if (!make_plan(device, &plan)) {
+        destroy_plan(&plan);
+        return nullptr;
+    }
+    plans.push_back(plan);
+    return &plans.back();
+}
+
+void lt_cuda_gemm(lt_device *base, const lt_gemm *gemm) {
+    cuda_device *device = cuda_of(base);
+    if (gemm->m == 0 || gemm->n == 0) return;
+    const gemm_plan *plan = plan_of(device, gemm);
+    if (plan == nullptr) return;
+    const float one = 1, sum = gemm->accumulate ? 1 : 0;
+    well(device, "a matrix product",
+         cublasLtMatmul(device->gemm->library, plan->operation, &one, gemm->b.address, plan->b, gemm->a.address,
+                        plan->a, &sum, gemm->c.address, plan->c, gemm->c.address, plan->c, &plan->algorithm,
+                        device->scratch, plan->workspace_bytes, device->stream));
+}
