@@ -143,8 +143,8 @@ typedef struct lt_ops {
 
     void (*gemm)(lt_device *, const lt_gemm *);
 
-    /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens. Tokens
-     * outside the vocabulary give 0, and are passed over. */
+    /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens, in
+     * order of rows. Tokens outside the vocabulary give 0, and are passed over. */
     void (*embedding_forward)(lt_device *, lt_mem tokens, const lt_vocabulary *, lt_mem weight, int64_t rows,
                               int64_t hidden, lt_mem out);
     void (*embedding_backward)(lt_device *, lt_mem tokens, const lt_vocabulary *, lt_mem d_out, int64_t rows,

@@ -72,6 +72,12 @@ struct barrier_state {
 
 struct block;
 
+struct copy {
+    void *to;
+    const void *from; /* nullptr: zeros */
+    size_t bytes;
+};
+
 struct fibre {
     void *stack_pointer;
     unsigned char *stack;
@@ -82,6 +88,8 @@ struct fibre {
     const char *waits_for; /* nullptr: it can go on */
     std::function<bool()> ready;
     uint64_t exchanges;
+    std::vector<copy> copies;              /* not in a group yet */
+    std::vector<std::vector<copy>> groups; /* the oldest first */
     void *asan_stack;
 };
 
@@ -107,7 +115,7 @@ const char *kernel_name;
 const std::function<void()> *kernel;
 fibre *current;
 void *scheduler_stack_pointer;
-size_t dynamic_size;
+size_t dynamic_size, most_shared;
 #if WITH_ASAN
 void *scheduler_asan_stack;
 const void *scheduler_bottom;
@@ -270,7 +278,7 @@ int lane() {
     return static_cast<int>(current->number % WARP);
 }
 
-void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
+void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes, size_t shared_limit,
             const std::function<void()> &thread) {
     std::lock_guard<std::mutex> lock(one_kernel);
     kernel_name = name;
@@ -278,6 +286,7 @@ void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
     gridDim = grid;
     blockDim = block_size;
     dynamic_size = dynamic_bytes;
+    most_shared = shared_limit;
     count.launches++;
     const unsigned threads = block_size.x * block_size.y * block_size.z;
     if (threads == 0 || threads > 1024) fail("a block of %u threads", threads);
@@ -310,8 +319,12 @@ void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
 
 void *shared(const void *key, size_t bytes, size_t alignment) {
     block *b = current->home;
-    for (const block::array &array : b->arrays)
+    size_t total = dynamic_size + bytes;
+    for (const block::array &array : b->arrays) {
         if (array.key == key) return array.memory;
+        total += array.bytes;
+    }
+    if (total > most_shared) fail("%zu bytes of shared memory, of at most %zu", total, most_shared);
     b->arrays.push_back({key, nan_filled(bytes, alignment), bytes});
     return b->arrays.back().memory;
 }
@@ -376,27 +389,57 @@ const void *from(int lane_number) {
 }
 
 void shared_access(const void *address, size_t bytes) {
-    const uintptr_t own = reinterpret_cast<uintptr_t>(address);
-    if (own % bytes != 0) fail("an access of %zu bytes to a shared address that is no multiple of that", bytes);
-    exchange(0xffffffffu, "an access to shared memory", &own, sizeof own);
+    exchange(0xffffffffu, "an access to shared memory", &address, sizeof address);
+    count_access(bytes);
+}
+
+void count_access(size_t bytes) {
     if (lane() != 0) return; /* who counts for all */
+    uintptr_t addresses[WARP];
+    for (unsigned i = 0; i < WARP; i++) {
+        memcpy(&addresses[i], from(static_cast<int>(i)), sizeof addresses[i]);
+        if (addresses[i] % bytes != 0)
+            fail("an access of %zu bytes to a shared address that is no multiple of that", bytes);
+    }
     /* Of 4 bytes all lanes go at once, of 8 a half, of 16 a quarter of the warp; one turn serves one word of
      * each of the 32 banks, to all who want that word. */
-    const int together = static_cast<int>(WARP * 4 / bytes);
-    for (int group = 0; group < static_cast<int>(WARP); group += together) {
-        std::vector<uintptr_t> words[WARP];
-        size_t turns = 0;
-        for (int i = group; i < group + together; i++) {
-            uintptr_t at;
-            memcpy(&at, from(i), sizeof at);
-            for (uintptr_t word = at / 4; word < (at + bytes) / 4; word++) {
-                auto &bank = words[word % WARP];
-                if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
-                turns = std::max(turns, bank.size());
+    const size_t together = WARP * 4 / bytes;
+    for (size_t group = 0; group < WARP; group += together) {
+        uintptr_t words[WARP][WARP];
+        size_t turns[WARP] = {}, most = 0;
+        for (size_t i = group; i < group + together; i++)
+            for (uintptr_t word = addresses[i] / 4; word < (addresses[i] + bytes) / 4; word++) {
+                uintptr_t *bank = words[word % WARP];
+                size_t &used = turns[word % WARP];
+                if (std::find(bank, bank + used, word) == bank + used) bank[used++] = word;
+                most = std::max(most, used);
             }
-        }
         count.shared_accesses++;
-        if (turns > 1) count.bank_conflicts += turns - 1;
+        count.bank_conflicts += most - 1;
+    }
+}
+
+void copy_later(void *to, const void *from, size_t bytes, bool there) {
+    if (there && reinterpret_cast<uintptr_t>(from) % bytes != 0)
+        fail("an asynchronous copy of %zu bytes from an address that is no multiple of that", bytes);
+    memset(to, 0xff, bytes);
+    current->copies.push_back({to, there ? from : nullptr, bytes});
+}
+
+void commit_copies() {
+    current->groups.push_back(std::move(current->copies));
+    current->copies.clear();
+}
+
+void wait_for_copies(int left) {
+    auto &groups = current->groups;
+    while (groups.size() > static_cast<size_t>(left)) {
+        for (const copy &c : groups.front())
+            if (c.from == nullptr)
+                memset(c.to, 0, c.bytes);
+            else
+                memcpy(c.to, c.from, c.bytes);
+        groups.erase(groups.begin());
     }
 }
 

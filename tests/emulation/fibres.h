@@ -44,7 +44,8 @@ struct counts {
 };
 extern counts count;
 
-void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic_bytes,
+/* `shared_limit`: of the block's arrays and its dynamic shared memory together. */
+void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit,
             const std::function<void()> &thread);
 
 /* Memory of the block, the same for all of its threads that ask with one key: first 0xff everywhere. */
@@ -65,8 +66,16 @@ const void *from(int lane);
 void wait_until(const char *what, const std::function<bool()> &done);
 
 /* A warp's access to shared memory, `bytes` (4, 8 or 16) at each lane's address: counts bank conflicts.
- * Collective on the warp, whose 32 lanes are all there. */
+ * Collective on the warp, whose 32 lanes are all there. count_access() is its second half, of addresses that
+ * began what lanes brought to their last exchange. */
 void shared_access(const void *address, size_t bytes);
+void count_access(size_t bytes);
+
+/* Copies to shared memory that this thread has asked for and not yet waited for: `to` is NaN until it has, then
+ * what lies at `from` by then, or 0 where it is not `there`. A wait leaves the last `left` groups. */
+void copy_later(void *to, const void *from, size_t bytes, bool there);
+void commit_copies();
+void wait_for_copies(int left);
 
 /* Ends the program; for the wrappers. */
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -263,17 +263,20 @@ cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute 
 
 cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t dynamic_bytes,
                             const std::function<void()> &thread) {
-    size_t limit = DEFAULT_SHARED;
+    size_t limit = DEFAULT_SHARED, together = DEFAULT_SHARED;
     {
         std::lock_guard<std::mutex> guard(lock);
         const auto at = there.dynamic_limits.find(function);
-        if (at != there.dynamic_limits.end()) limit = std::max(limit, static_cast<size_t>(at->second));
+        if (at != there.dynamic_limits.end()) {
+            limit = std::max(limit, static_cast<size_t>(at->second));
+            together = MOST_SHARED;
+        }
     }
     const size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
     const bool possible = dynamic_bytes <= limit && threads > 0 && threads <= 1024 && grid.x > 0 && grid.y > 0 &&
                           grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
     if (!possible) return answer(cudaErrorInvalidValue);
     if (fault != cudaSuccess) return answer(fault);
-    emulation::launch(name, grid, block, dynamic_bytes, thread);
+    emulation::launch(name, grid, block, dynamic_bytes, together, thread);
     return cudaGetLastError();
 }
