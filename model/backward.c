@@ -25,8 +25,8 @@ static lt_status mlp_half(lt_model *model, int64_t layer, const lt_pass *pass, l
     LT_CHECK(lt_norm_forward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms));
     lt_linear_weight_gradient(device, model->d_gate_up, model->normed, rows, hidden, 2 * ffn,
                               to(gradients, at->gate_up), !first);
-    lt_linear_input_gradient(device, model->d_gate_up, model->matrices[layer].gate_up, rows, hidden,
-                             2 * ffn, lt_partial_of(model, model->d_normed));
+    lt_linear_input_gradient(device, model->d_gate_up, model->matrices[layer].gate_up, rows, hidden, 2 * ffn,
+                             lt_partial_of(model, model->d_normed));
     return lt_norm_backward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms, gradients);
 }
 
@@ -63,8 +63,8 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_pass *p
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
     lt_linear_weight_gradient(device, model->d_qkv, model->normed, rows, hidden, model->qkv_width,
                               to(gradients, at->qkv), !first);
-    lt_linear_input_gradient(device, model->d_qkv, model->matrices[layer].qkv, rows, hidden,
-                             model->qkv_width, lt_partial_of(model, model->d_normed));
+    lt_linear_input_gradient(device, model->d_qkv, model->matrices[layer].qkv, rows, hidden, model->qkv_width,
+                             lt_partial_of(model, model->d_normed));
     return lt_norm_backward(model, pass, kept->input, at->attn_norm, kept->attn_rms, gradients);
 }
 

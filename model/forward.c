@@ -58,8 +58,8 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_k
     const lt_layer_offsets *at = &model->layers[layer];
 
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
-    lt_linear(device, model->normed, model->matrices[layer].qkv, pass->rows, shape->hidden,
-              model->qkv_width, kept->qkv, false);
+    lt_linear(device, model->normed, model->matrices[layer].qkv, pass->rows, shape->hidden, model->qkv_width,
+              kept->qkv, false);
     ops->rope(device, kept->qkv, model->qkv_width, model->rope_table, pass->rows,
               model->options.sequence_length, 0, shape->heads + shape->key_heads, lt_head_size(shape), false);
     const lt_attention attention = lt_model_attention(model, layer, pass->batch, pass->documents);
@@ -67,8 +67,8 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_k
     if (statistics.address != NULL)
         ops->attention_statistics(device, &attention,
                                   lt_at(statistics, layer * shape->heads * LT_STATISTICS));
-    return add_product(model, pass, kept->attention, model->matrices[layer].o_proj, model->attention_width, kept->input,
-                       kept->middle);
+    return add_product(model, pass, kept->attention, model->matrices[layer].o_proj, model->attention_width,
+                       kept->input, kept->middle);
 }
 
 static lt_status mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass,
@@ -81,7 +81,8 @@ static lt_status mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *k
     lt_linear(device, model->normed, model->matrices[layer].gate_up, pass->rows, hidden, 2 * ffn,
               kept->gate_up, false);
     device->ops->swiglu_forward(device, kept->gate_up, pass->rows, ffn, model->activated);
-    return add_product(model, pass, model->activated, model->matrices[layer].down_proj, ffn, kept->middle, output);
+    return add_product(model, pass, model->activated, model->matrices[layer].down_proj, ffn, kept->middle,
+                       output);
 }
 
 lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
@@ -89,8 +90,8 @@ lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
     const bool trains = model->options.training;
     const lt_mem first = model->kept[0].input;
     model->device->ops->embedding_forward(model->device, model->inputs, &model->vocabulary,
-                                          model->embedding_matrix, pass->rows,
-                                          model->shape.hidden, lt_partial_of(model, first));
+                                          model->embedding_matrix, pass->rows, model->shape.hidden,
+                                          lt_partial_of(model, first));
     LT_CHECK(lt_sum_rows(model, pass, first));
     for (int64_t layer = 0; layer < layers; layer++) {
         const lt_layer_kept *kept = &model->kept[trains ? layer : 0];

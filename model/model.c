@@ -218,8 +218,8 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     model->cuts = calloc((size_t)model->ranks + 1, sizeof *model->cuts);
     model->exchanged =
         calloc((size_t)(whole->layers * whole->heads * LT_STATISTICS), sizeof *model->exchanged);
-    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL || model->cuts == NULL ||
-        model->exchanged == NULL)
+    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL ||
+        model->cuts == NULL || model->exchanged == NULL)
         return lt_fail(LT_IO, "no memory for a model of %lld layers", (long long)shape->layers);
     find_offsets(model);
     lt_arena count = {0};

@@ -43,9 +43,9 @@ struct lt_model {
 
     int64_t embedding, final_norm, head; /* offsets; head = embedding when tied */
     lt_layer_offsets *layers;
-    lt_layer_matrices *matrices;           /* of each layer */
-    lt_mem embedding_matrix, head_matrix;  /* one where they are tied */
-    bool matrices_are_old;                 /* the parameters have changed since they were rounded */
+    lt_layer_matrices *matrices;          /* of each layer */
+    lt_mem embedding_matrix, head_matrix; /* one where they are tied */
+    bool matrices_are_old;                /* the parameters have changed since they were rounded */
 
     lt_mem memory; /* one allocation holds everything below */
     size_t memory_bytes;

@@ -167,10 +167,7 @@ static void describe_run(const lt_run *run, const lt_place *places) {
                 grid->ranks == 1 ? "" : "s", grid->hosts, grid->hosts == 1 ? "" : "s", run->provenance.hosts,
                 grid->data_ranks, grid->tensor_ranks, grid->library);
     describe_places(run, places);
-    lt_log_info(
-        "device     %s, %d thread%s a rank, instruction set %s, BLAS kernel %s, sgemm %.0f Gflop/s a rank",
-        run->device->kind, run->device->threads, run->device->threads == 1 ? "" : "s",
-        run->device->instruction_set, run->device->blas_kernel, run->peak_gflops);
+    lt_log_info("device     %s", run->device_text);
     describe_model(run);
     describe_work(run);
     describe_memory(run);

@@ -64,7 +64,7 @@ void lt_run_fill_model_options(lt_run *run) {
 
 /* About what the copy of this rank's share of a checkpoint takes. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
-    if (!run->config.checkpoint.async) return 0;
+    if (!run->config.checkpoint.async || run->device_bytes > 0) return 0;
     return 3 * (double)plan->parameters / run->grid.data_ranks;
 }
 
@@ -92,7 +92,8 @@ static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t
 /* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
  * fewer layers too. */
 lt_status lt_run_check_memory(lt_run *run) {
-    const double available = lt_memory_available("") / run->grid.local_ranks;
+    const bool gpu = run->device_bytes > 0;
+    const double available = gpu ? run->device_bytes : lt_memory_available("") / run->grid.local_ranks;
     const double needed = needed_bytes(run, &run->model_options);
     if (available == 0 || needed <= available) {
         run->checkpoint_bytes = 3 * (int64_t)sizeof(float) * run->registry.elements +
@@ -100,7 +101,8 @@ lt_status lt_run_check_memory(lt_run *run) {
         return LT_OK;
     }
     lt_model_options less = run->model_options;
-    char advice[160] = "choose a smaller model or fewer ranks a host";
+    char advice[160] = "choose a smaller model";
+    if (!gpu) strcat(advice, " or fewer ranks a host");
     if (fits_with_less(run, &less, &less.micro_batch, available))
         snprintf(advice, sizeof advice, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
     else if (fits_with_less(run, &less, &less.sequence_length, available))
@@ -110,8 +112,9 @@ lt_status lt_run_check_memory(lt_run *run) {
              fits_with_less(run, &less, &less.shape.layers, available))
         snprintf(advice, sizeof advice, "train.micro_batch: 1 with model.num_layers: %lld would fit",
                  (long long)less.shape.layers);
-    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free; %s",
-                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, advice);
+    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free%s; %s",
+                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, gpu ? " on the GPU" : "",
+                   advice);
 }
 
 lt_reducer_options lt_run_reducer_options(const lt_run *run) {

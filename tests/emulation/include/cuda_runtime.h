@@ -183,7 +183,8 @@ struct cudaDeviceProp {
 
 /* The emulated machine: how many devices it has, the memory of each, and its compute capability; and the error
  * that the next calls give, until it is taken back. Environment variables, read once, set them for a program:
- * EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024), EMULATED_CAPABILITY (90). */
+ * EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024), EMULATED_CAPABILITY (90); EMULATED_FAULT_AT=N
+ * (with EMULATED_FAULT=ECC) makes launch N fail, and what comes after it. */
 void emulated_machine(int devices, size_t memory_bytes, int capability);
 void emulated_fault(cudaError_t error);
 
@@ -195,6 +196,7 @@ cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
 cudaError_t cudaDeviceSynchronize();
