@@ -55,7 +55,7 @@ TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c))
 
 .PHONY: build-tests build-faults run-bench run-lint
 build-faults: build-program $(FAULT_TOOLS)
-build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
+build-tests: build-faults build-emulation $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
 
 # Fuzz targets: clang's libFuzzer over the reading of checkpoints, documents and tokenizers, built apart with the sanitizers.
 FUZZ_CC      ?= clang
@@ -73,14 +73,14 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/unit/checkpoint_blocks.h
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) $(HDF5_CFLAGS) -o $@ $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(HDF5_LIBS) -lm
 
-FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/*.c)) data/files.c data/manifest.c data/plugin.c data/source.c data/tokenizers/utf8.c \
+FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/*.c)) data/files.c data/manifest.c comm/plugin.c data/source.c data/tokenizers/utf8.c \
                   $(addprefix comm/,status.c interrupt.c log.c)
 
 $(BUILD)/fuzz/fuzz_documents $(BUILD)/fuzz/fuzz_parquet: $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h data/*/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=address $(HDF5_CFLAGS) -o $@ $< $(FUZZ_DOCUMENTS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) -pthread -ldl
 
-FUZZ_TOKENIZER := $(filter-out %/inspect.c,$(wildcard data/tokenizers/*.c)) data/plugin.c comm/status.c
+FUZZ_TOKENIZER := $(filter-out %/inspect.c,$(wildcard data/tokenizers/*.c)) comm/plugin.c comm/status.c
 
 $(BUILD)/fuzz/fuzz_tokenizer: tests/fuzz/fuzz_tokenizer.c tests/fuzz/fuzz.h tests/unit/tokenizer_fixture.h $(FUZZ_TOKENIZER) $(wildcard data/*.h data/*/*.h)
 	@mkdir -p $(@D)

@@ -28,6 +28,13 @@ typedef struct lt_cuda_description {
 /* Of a CUDA device. Local. */
 lt_status lt_cuda_device_describe(lt_device *device, lt_cuda_description *description);
 
+/* What the plugin exports, as `lt_cuda_plugin` (comm/plugin.h). */
+typedef struct lt_cuda_functions {
+    int (*device_count)(const char **why);
+    lt_status (*device_create)(int index, lt_device **device);
+    lt_status (*device_describe)(lt_device *device, lt_cuda_description *description);
+} lt_cuda_functions;
+
 #ifdef __cplusplus
 }
 #endif
