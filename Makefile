@@ -183,7 +183,7 @@ test-slurm: ## the launch scripts on a SLURM that the test starts (as root)
 	$(AGAIN) build-program
 	@tests/run.sh $(BUILD) slurm
 
-test-slow: ## the slow tests, and `make fault`
+test-slow: ## the slow tests, and `make fault` (SHARE=N: one of N cases of the long ones)
 	$(deps_for) build test
 	$(AGAIN) build-tests
 	@$(CAMPAIGN) tests/run.sh $(BUILD) slow fault
@@ -192,7 +192,7 @@ fault: ## the fault campaign: one job that is struck FAULTS=100 times and resume
 	$(deps_for) build test
 	$(AGAIN) build-faults
 	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
-CAMPAIGN = FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
+CAMPAIGN = SHARE=$(or $(SHARE),1) FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
 fuzz: ## fuzzes the reading of checkpoints, documents and tokenizers, with clang: FUZZ_SECONDS=60
 	$(deps_for) build fuzz
@@ -213,7 +213,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck
 
 sanitize: ## unit and MPI tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(deps_for) build test
-	$(AGAIN) BUILD=$(BUILD)/sanitize OPTIMISE=-O1 SANITIZE="-fsanitize=address,undefined -fno-omit-frame-pointer" build-tests
+	$(AGAIN) BUILD=$(BUILD)/sanitize NVCC= SUITES="$(or $(SUITES),unit mpi)" OPTIMISE=-O1 SANITIZE="-fsanitize=address,undefined -fno-omit-frame-pointer" build-tests
 	@. tests/sanitizers.sh && tests/run.sh $(BUILD)/sanitize $(or $(SUITES),unit mpi)
 
 clean: ## remove everything that was built, and the demo

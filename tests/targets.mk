@@ -55,7 +55,13 @@ TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c))
 
 .PHONY: build-tests build-faults run-bench run-lint
 build-faults: build-program $(FAULT_TOOLS)
-build-tests: build-faults build-emulation $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
+
+# What a suite runs; SUITES asks for less than all.
+WITH_unit := $(UNIT_TESTS)
+WITH_mpi  := $(MPI_TESTS)
+WITH_cli  := $(TOOLS)
+WITH_slow := $(TOOLS) $(UNIT_TESTS)
+build-tests: build-faults $(foreach suite,$(or $(SUITES),unit mpi cli slow),$(WITH_$(suite))) $(if $(filter-out unit mpi,$(or $(SUITES),cli)),build-emulation)
 
 # Fuzz targets: clang's libFuzzer over the reading of checkpoints, documents and tokenizers, built apart with the sanitizers.
 FUZZ_CC      ?= clang
@@ -107,9 +113,10 @@ OWN_SHELL  := $(shell git ls-files '*.sh' '*.sbatch') .ci/run tests/mpirun_ranks
 # clang-tidy reads the files of one instruction set; the others differ in flags alone.
 run-lint:
 	@clang-format --dry-run --Werror $(OWN_C)
-	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability --suppress=ctunullpointer \
+	@cppcheck --quiet -j "$$(nproc)" --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability --suppress=ctunullpointer \
 	    --suppress=missingIncludeSystem -DLT_ISA=sse2 -I. $(filter-out tests/%,$(filter %.c,$(OWN_C)))
-	@clang-tidy --quiet --warnings-as-errors='*' $(filter-out tests/%,$(filter %.c,$(OWN_C))) -- \
-	    -std=gnu11 -I. $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell $(MPICC) --showme:compile 2>/dev/null | sed 's/-I/-isystem /g') \
-	    -DLT_ISA=sse2 -DLT_VERSION='""' -DLT_COMMIT='""' -DLT_BUILD_OPTIONS='""'
+	@printf '%s\n' $(filter-out tests/%,$(filter %.c,$(OWN_C))) | xargs -P "$$(nproc)" -n 8 sh -c 'clang-tidy --quiet \
+	    --warnings-as-errors="*" "$$@" -- -std=gnu11 -I. $(HDF5_CFLAGS) $(BLAS_CFLAGS) \
+	    $(shell $(MPICC) --showme:compile 2>/dev/null | sed 's/-I/-isystem /g') \
+	    -DLT_ISA=sse2 -DLT_VERSION=\"\" -DLT_COMMIT=\"\" -DLT_BUILD_OPTIONS=\"\"' clang-tidy
 	@shellcheck -x -P SCRIPTDIR $(OWN_SHELL)

@@ -262,8 +262,9 @@ static void widths_of_tensor_parallelism(void **state) {
 
 static void capabilities_to_come_are_refused(void **state) {
     (void)state;
-    REFUSES("parallel.backend: nccl needs the NCCL backend, which this version does not have; use mpi or auto",
-            "parallel.backend=nccl");
+    REFUSES(
+        "parallel.backend: nccl needs the NCCL backend, which this version does not have; use mpi or auto",
+        "parallel.backend=nccl");
     static const char *const options[] = {
         "train.recompute=full",
         "log.tensorboard=true",
