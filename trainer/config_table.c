@@ -126,8 +126,10 @@ const lt_config_key lt_config_keys[] = {
     KEY(train.device, CHOICE, "auto", FREE, "where the model is computed", CHOICES("auto|cpu|cuda")),
     KEY(train.threads, INTEGER, "auto", FREE,
         "threads of each rank; auto or 0: its share of the host's cores", WORD("auto", 0), RANGE(0, 4096)),
-    KEY(train.recompute, STRING, "none", FREE, "activations that the backward pass computes again",
-        TO_COME("recomputation of activations", "none")),
+    KEY(train.recompute, CHOICE, "none", FREE,
+        "what the backward pass computes again instead of keeping it: queries, keys, values and attention's "
+        "output, or all but the input of each layer",
+        CHOICES("none|attention|full")),
     KEY(train.eval_every, INTEGER, "0", FREE, "evaluate on data.validation; 0: never", UNIT("steps"),
         RANGE(0, MAX_STEPS)),
     KEY(train.eval_batches, INTEGER, "16", FREE, "global batches of an evaluation", RANGE(1, MAX_STEPS)),

@@ -46,11 +46,17 @@ static int log2_of(int64_t power_of_two) {
     return log;
 }
 
+static lt_recompute recompute_of(const lt_config *config) {
+    if (strcmp(config->train.recompute, "full") == 0) return LT_RECOMPUTE_FULL;
+    return strcmp(config->train.recompute, "attention") == 0 ? LT_RECOMPUTE_ATTENTION : LT_RECOMPUTE_NONE;
+}
+
 void lt_run_fill_model_options(lt_run *run) {
     run->model_options = (lt_model_options){
         .shape = lt_config_model_shape(&run->config),
         .sequence_length = run->config.data.seq_len,
         .micro_batch = run->config.train.micro_batch,
+        .recompute = recompute_of(&run->config),
         .training = true,
         .gradient_buffers = 1 + log2_of(run->own_lanes),
         .loss_slots = run->own_batches * run->config.train.micro_batch,
@@ -89,8 +95,8 @@ static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t
     return true;
 }
 
-/* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
- * fewer layers too. */
+/* Refuses a model that does not fit, saying what would: recomputation, a smaller micro-batch, then shorter
+ * samples, then fewer layers too. */
 lt_status lt_run_check_memory(lt_run *run) {
     const bool gpu = run->device_bytes > 0;
     const double available = gpu ? run->device_bytes : lt_memory_available("") / run->grid.local_ranks;
@@ -103,7 +109,10 @@ lt_status lt_run_check_memory(lt_run *run) {
     lt_model_options less = run->model_options;
     char advice[160] = "choose a smaller model";
     if (!gpu) strcat(advice, " or fewer ranks a host");
-    if (fits_with_less(run, &less, &less.micro_batch, available))
+    if (less.recompute = LT_RECOMPUTE_FULL, needed_bytes(run, &less) <= available)
+        snprintf(advice, sizeof advice, "train.recompute: full would fit");
+    else if (less.recompute = run->model_options.recompute,
+             fits_with_less(run, &less, &less.micro_batch, available))
         snprintf(advice, sizeof advice, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
     else if (fits_with_less(run, &less, &less.sequence_length, available))
         snprintf(advice, sizeof advice, "train.micro_batch: 1 with data.seq_len: %lld would fit",
