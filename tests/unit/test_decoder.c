@@ -5,9 +5,9 @@
 #include <string.h>
 
 /* In bfloat16 some thirty roundings of up to 2^-9, at random, each: 6e-3 of the logits' own size, and three
- * to four times that in the worst of thousands; a token out of place changes all of a logit. */
+ * to six times that in the worst of ten thousand; a token out of place changes all of a logit. */
 static double of_logits(void) {
-    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? 3e-2 : 2e-5;
+    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? 5e-2 : 2e-5;
 }
 
 static double of_losses(void) {

@@ -7,11 +7,11 @@
  * a larger one.
  *
  * In bfloat16 each of these roundings moves values by up to 2^-9 of their size, at random, so that some fifty
- * leave 1 or 2 % of a gradient's norm; an entry of an attention matrix that comes nearer to the threshold than
- * that may take the other side, and in problems of some hundred live entries each is a share of the gradient
- * that shows. The norm of a gradient's error is therefore held to 4 % of the gradient's under softmax and to
- * 20 % under lazy attention, whose kernels the tests of operations hold to the reference's own side. A loss is
- * a mean over a row's tokens of logits that are off by 2^-9 and more of some units. */
+ * leave 1 or 2 % of a gradient's norm; an entry of an attention matrix that comes nearer to the threshold
+ * than that may take the other side, and in problems of some hundred live entries each is a share of the
+ * gradient that shows. The norm of a gradient's error is therefore held to 4 % of the gradient's under
+ * softmax and to 20 % under lazy attention, whose kernels the tests of operations hold to the reference's own
+ * side. A loss is a mean over a row's tokens of logits that are off by 2^-9 and more of some units. */
 #include "tests/reference/model_problem.h"
 
 #include <math.h>
@@ -65,7 +65,8 @@ static void close_in_norm(const lt_parameter *p, const float *got, const double 
         largest = fmax(largest, fabs(expected[e]));
     }
     const double scale = fmax(sqrt(norm), floor_of(p));
-    if (getenv("TEST_SHOW_ERRORS") != NULL) fprintf(stderr, "  %-24s error %.2e of %.2e\n", p->name, sqrt(error)/scale, share);
+    if (getenv("TEST_SHOW_ERRORS") != NULL)
+        fprintf(stderr, "  %-24s error %.2e of %.2e\n", p->name, sqrt(error) / scale, share);
     if (!(sqrt(error) <= share * scale))
         fail_msg("%s: an error of norm %.3g in a gradient of norm %.3g (largest entry %.3g)", p->name,
                  sqrt(error), sqrt(norm), largest);
