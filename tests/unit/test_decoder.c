@@ -4,10 +4,11 @@
 
 #include <string.h>
 
-/* In bfloat16 some thirty roundings of up to 2^-9, at random, each: 6e-3 of the logits' own size, and three
- * to six times that in the worst of ten thousand; a token out of place changes all of a logit. */
+/* In bfloat16 some thirty roundings of up to 2^-9, at random, each leave 1 % of the logits' size, and where
+ * lazy attention keeps little more than its threshold the norm after it makes up to six times that of it, as
+ * measured; a token out of place changes all of a logit. */
 static double of_logits(void) {
-    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? 5e-2 : 2e-5;
+    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? 1e-1 : 2e-5;
 }
 
 static double of_losses(void) {

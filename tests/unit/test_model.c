@@ -10,7 +10,7 @@
  * leave 1 or 2 % of a gradient's norm; an entry of an attention matrix that comes nearer to the threshold
  * than that may take the other side, and in problems of some hundred live entries each is a share of the
  * gradient that shows. The norm of a gradient's error is therefore held to 4 % of the gradient's under
- * softmax and to 20 % under lazy attention, whose kernels the tests of operations hold to the reference's own
+ * softmax and to 30 % under lazy attention, whose kernels the tests of operations hold to the reference's own
  * side. A loss is a mean over a row's tokens of logits that are off by 2^-9 and more of some units. */
 #include "tests/reference/model_problem.h"
 
@@ -81,7 +81,7 @@ static void check_gradients(const test_model_problem *problem, const float *got,
         for (int64_t e = 0; e < p->count; e++)
             expected[e] = a * problem->gradients[0][p->offset + e] + b * problem->gradients[1][p->offset + e];
         if (TEST_COMPUTE_TYPE == LT_BFLOAT16)
-            close_in_norm(p, got + p->offset, expected, lazy ? 0.2 : 0.04);
+            close_in_norm(p, got + p->offset, expected, lazy ? 0.3 : 0.04);
         else
             test_close(p->name, got + p->offset, expected, p->count, 3e-5, floor_of(p));
     }
