@@ -65,8 +65,8 @@ void lt_cuda_sum_squares(lt_device *, lt_mem values, int64_t count, lt_mem sums)
 void lt_cuda_adamw(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
                    const lt_adamw *);
 
-/* model/cuda/gemm.cu. What the library may use of the scratch is part of its choices, so it is the same in every
- * run: what NVIDIA recommends for the chip. */
+/* model/cuda/gemm.cu. What the library may use of the scratch is part of its choices, so it is the same in
+ * every run: what NVIDIA recommends for the chip. */
 size_t lt_cuda_gemm_workspace(const cuda_device *);
 lt_status lt_cuda_gemm_create(cuda_device *);
 void lt_cuda_gemm_destroy(cuda_device *);
