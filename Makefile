@@ -143,17 +143,18 @@ $(BUILD)/plugins/cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	$(NVCC) -shared -cudart static -o $@ $^ -lcublasLt
 
 # ---- targets -------------------------------------------------------------------------------------------------------
-# The first make installs what is missing; a second one, which then finds the libraries, does the work.
+# The first make installs what is missing; a second one, which then finds the libraries, does the work: on all cores,
+# unless -j says how many.
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-emulation gpu-report gpu-test test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
+.PHONY: all deps install demo test test-emulation gpu-report gpu-test gpu-bench test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
 deps_for = @MPICC="$(MPICC)" PKG_CONFIG="$(PKG_CONFIG)" CC="$(CC)" BLAS_LIBS="$(if $(BLAS_LOCK),,$(BLAS_LIBS))" launch/deps.sh
 endif
-AGAIN := @+$(MAKE) --no-print-directory
+AGAIN = @+$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 all: ## build/lazytrain (the default)
 	$(deps_for) build
@@ -191,6 +192,10 @@ gpu-report: ## registers, shared memory and spills of each kernel on each chip (
 gpu-test: ## the kernels and the model on the first GPU here, built by nvcc alone; results to build/gpu-test.json
 	@[ -n "$(NVCC)" ] || { echo "make gpu-test needs nvcc: put it in PATH or name it in NVCC" >&2; exit 2; }
 	$(AGAIN) run-gpu-tests
+
+gpu-bench: ## attention, matrix products and whole steps on the first GPU here; results to build/gpu-bench.json
+	@[ -n "$(NVCC)" ] || { echo "make gpu-bench needs nvcc: put it in PATH or name it in NVCC" >&2; exit 2; }
+	$(AGAIN) run-gpu-bench
 
 test-slurm: ## the launch scripts on a SLURM that the test starts (as root)
 	$(deps_for) build test slurm

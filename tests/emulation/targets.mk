@@ -38,13 +38,18 @@ $(EMULATED_OWN): $(BUILD)/tests/emulation/%: $(EMULATION)/checked/tests/emulatio
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATION_SANITIZE) -o $@ $^ -lm -pthread
 
+# make gpu-bench's program, for its smoke test.
+$(EMULATION)/bench: $(GPU)/obj/tests/gpu/bench.o $(PLAIN) $(GPU_MODEL)
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $^ -lm -pthread
+
 $(EMULATION)/plugins/cuda.so: $(PLAIN)
 	@mkdir -p $(@D)
 	$(CXX) -shared -pthread -o $@ $^
 
 .PHONY: build-emulation
 ifeq ($(ARCH),x86_64)
-build-emulation: $(EMULATED_UNIT) $(EMULATED_OWN) $(EMULATION)/plugins/cuda.so
+build-emulation: $(EMULATED_UNIT) $(EMULATED_OWN) $(EMULATION)/bench $(EMULATION)/plugins/cuda.so
 else
 build-emulation:
 endif

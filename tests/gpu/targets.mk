@@ -5,7 +5,7 @@ GPU := $(BUILD)/gpu
 GPU_REFERENCE := $(patsubst %.c,$(GPU)/obj/%.o,tests/gpu/cmocka.c $(filter-out %/cpu_devices.c,$(wildcard tests/reference/*.c)))
 GPU_MODEL     := $(patsubst %.c,$(GPU)/obj/%.o,$(wildcard model/*.c) comm/status.c)
 GPU_UNIT      := $(basename $(notdir $(wildcard tests/unit/test_ops_*.c))) test_model test_decoder test_step test_losses
-GPU_PROGRAMS  := $(addprefix $(GPU)/,test_instructions $(GPU_UNIT) describe)
+GPU_PROGRAMS  := $(addprefix $(GPU)/,test_instructions $(GPU_UNIT) describe bench)
 
 $(GPU)/obj/%.o: %.c $(BUILD)/compiled_by
 	@mkdir -p $(@D)
@@ -17,11 +17,15 @@ $(GPU)/obj/%.o: %.cpp $(BUILD)/compiled_by
 
 $(GPU)/test_instructions: $(GPU)/obj/tests/emulation/test_instructions.o
 $(GPU)/describe: $(GPU)/obj/tests/gpu/describe.o
+$(GPU)/bench: $(GPU)/obj/tests/gpu/bench.o
 $(GPU_UNIT:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/unit/%.o
 $(GPU_PROGRAMS): $(GPU)/obj/tests/gpu/devices.o $(GPU_REFERENCE) $(GPU_MODEL) $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	@mkdir -p $(@D)
 	$(NVCC) -cudart static -o $@ $^ -lcublasLt -lpthread -lm
 
-.PHONY: run-gpu-tests
+.PHONY: run-gpu-tests run-gpu-bench
+run-gpu-bench: $(GPU)/bench
+	@$(GPU)/bench >$(BUILD)/gpu-bench.json
+
 run-gpu-tests: $(GPU_PROGRAMS)
 	@tests/gpu/run.sh $(BUILD) test_instructions $(GPU_UNIT)

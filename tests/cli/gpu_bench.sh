@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# The program of `make gpu-bench` works, in sizes that an emulated GPU finishes; and where there is no GPU it says so.
+# shellcheck source=lib.sh
+source "$(dirname "$0")/lib.sh"
+bench=$(dirname "$LAZYTRAIN")/emulation/bench
+
+test_smoke() {
+  [ -x "$bench" ] || skip "the emulated GPU switches stacks of x86-64"
+  expect 0 "$bench" --smoke
+  perl -MJSON::PP -e '
+    my $all = decode_json(join "", <>);
+    my %kinds;
+    for my $result (@{$all->{results}}) {
+      my ($kind) = grep { exists $result->{$_} } qw(product attention steps);
+      $kinds{$kind}++;
+      for my $rate (grep { /tflops|_ms$|per_s|times/ } keys %$result) {
+        die "$kind: $rate is $result->{$rate}" unless $result->{$rate} > 0;
+      }
+      die "live tiles: $result->{live}" if $kind eq "attention" && ($result->{live} < 0 || $result->{live} > 1);
+    }
+    die join " ", %kinds unless $kinds{product} == 4 && $kinds{attention} == 10 && $kinds{steps} == 1;
+  ' stdout || fail "$(cat stdout)"
+}
+
+test_no_gpu() {
+  [ -x "$bench" ] || skip "the emulated GPU switches stacks of x86-64"
+  EMULATED_DEVICES=0 expect 2 "$bench"
+  expect_line stderr '^make gpu-bench: no GPU can be used: no NVIDIA driver is loaded'
+}
+
+run_tests
