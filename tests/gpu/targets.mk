@@ -4,7 +4,7 @@
 GPU := $(BUILD)/gpu
 GPU_REFERENCE := $(patsubst %.c,$(GPU)/obj/%.o,tests/gpu/cmocka.c $(filter-out %/cpu_devices.c,$(wildcard tests/reference/*.c)))
 GPU_MODEL     := $(patsubst %.c,$(GPU)/obj/%.o,$(wildcard model/*.c) comm/status.c)
-GPU_UNIT      := $(basename $(notdir $(wildcard tests/unit/test_ops_*.c))) test_model test_decoder test_step test_losses
+GPU_UNIT      := $(basename $(notdir $(wildcard tests/unit/test_ops_*.c))) test_model test_decoder test_step test_recompute test_losses
 GPU_PROGRAMS  := $(addprefix $(GPU)/,test_instructions $(GPU_UNIT) describe bench)
 
 $(GPU)/obj/%.o: %.c $(BUILD)/compiled_by
