@@ -16,6 +16,7 @@
 #include "tests/reference/reference.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const double TOLERANCE = 1e-5;
@@ -103,6 +104,26 @@ static const attention_case CASES[] = {
     {.name = "scores up to 80", 1, 130, 130, 2, 2, 16, 20, -1.0, 0.2, .score_std = 20.0},
     {.name = "scores up to 80, softmax", 1, 130, 130, 2, 2, 16, 0, 0.0, 0.0, .score_std = 20.0},
     {.name = "scores up to 80, tau above 0", 1, 70, 70, 2, 2, 16, 20, 0.5, 0.1, .score_std = 20.0},
+
+    {.name = "head size 64, all at once", 2, 150, 183, 4, 2, 64, 90, -1.0, 0.3, {40, 47, 130}, .padding = 8},
+    {.name = "head size 96, all at once", 2, 150, 183, 4, 2, 96, 90, -1.0, 0.3, {40, 47, 130}, .padding = 8},
+    {.name = "head size 128, all at once",
+     2,
+     150,
+     183,
+     4,
+     2,
+     128,
+     90,
+     -1.0,
+     0.3,
+     {40, 47, 130},
+     .padding = 8},
+    {.name = "head size 64, long", 1, 700, 700, 1, 1, 64, 500, -1.0, 0.3, .bias_slope = -0.02},
+    {.name = "head size 96, tau above 0", 1, 200, 200, 2, 1, 96, 90, 0.8, 0.1},
+    {.name = "head size 128, tau above 0", 1, 200, 200, 2, 1, 128, 90, 0.8, 0.1},
+    {.name = "head size 96, softmax", 1, 200, 200, 2, 1, 96, 0, 0.0, 0.0, {100, 170}},
+    {.name = "head size 128, softmax", 1, 200, 200, 2, 1, 128, 0, 0.0, 0.0, {100, 170}},
 
     {.name = "identical keys, tau = -1", 1, 257, 257, 2, 2, 16, 8, -1.0, 0.0, .identical_keys = true},
     {.name = "identical keys, tau = -1, documents",
@@ -245,9 +266,14 @@ static void expect(problem *p) {
     p->d_queries = d_q;
 }
 
+/* Every case again with heads of 64, for which a device may have other kernels. */
+enum { WIDE = 64 };
+static attention_case wide_cases[CASE_COUNT];
+
 static problem make_problem(const attention_case *c) {
     problem p = {.c = *c};
-    test_random random = {(uint64_t)(c - CASES) + 100};
+    const bool wide = c >= wide_cases && c < wide_cases + CASE_COUNT;
+    test_random random = {(uint64_t)(c - (wide ? wide_cases : CASES)) + 100};
     lay_out(&p);
     draw_inputs(&p, &random);
     return p;
@@ -450,11 +476,21 @@ static void test_lazy_is_softmax(void **state) {
 }
 
 int main(void) {
-    struct CMUnitTest tests[CASE_COUNT + 2] = {
+    struct CMUnitTest tests[2 * CASE_COUNT + 2] = {
         {"the last queries alone, over all keys", test_last_rows, NULL, test_free_all, NULL},
         {"lazy at tau = 0 without bias is softmax", test_lazy_is_softmax, NULL, test_free_all, NULL},
     };
+    static char names[CASE_COUNT][96];
+    int count = 2;
     for (int i = 0; i < CASE_COUNT; i++)
-        tests[2 + i] = (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
-    return cmocka_run_group_tests_name("attention on a device", tests, NULL, NULL);
+        tests[count++] =
+            (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
+    for (int i = 0; i < CASE_COUNT; i++) {
+        if (CASES[i].head_size >= WIDE) continue;
+        wide_cases[i] = CASES[i];
+        wide_cases[i].head_size = WIDE;
+        snprintf(names[i], sizeof names[i], "%s (wide heads)", CASES[i].name);
+        tests[count++] = (struct CMUnitTest){names[i], test_case, NULL, test_free_all, &wide_cases[i]};
+    }
+    return _cmocka_run_group_tests("attention on a device", tests, (size_t)count, NULL, NULL);
 }
