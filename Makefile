@@ -73,7 +73,7 @@ BASE_OBJECTS   := $(BUILD)/obj/comm/status.o $(BUILD)/obj/comm/log.o
 OBJECTS        := $(MODEL_OBJECTS) $(MPI_SOURCES:%.c=$(BUILD)/obj/%.o) $(OTHER_SOURCES:%.c=$(BUILD)/obj/%.o)
 
 # ---- plugins -------------------------------------------------------------------------------------------------------
-# C++ libraries behind tables of C functions, opened when they are needed (data/plugin.h): those whose library is here.
+# C++ libraries behind tables of C functions, opened when they are needed (comm/plugin.h): those whose library is here.
 
 CXX ?= c++
 PLUGINS :=
@@ -114,12 +114,35 @@ $(BUILD)/plugins/%.so: data/plugins/%.cpp data/plugins/%.h $(BUILD)/compiled_by
 	@mkdir -p $(@D)
 	$(PLUGIN_IF_$*) $(CXX) -I. -Wall -Wextra -Wshadow -O2 -g -fPIC -shared -fvisibility=hidden $(PLUGIN_FLAGS_$*) -o $@ $< $(PLUGIN_LIBS_$*)
 
+# ---- CUDA ----------------------------------------------------------------------------------------------------------
+# Where nvcc is, model/cuda/ becomes a plugin too. Files named *_sm80.cu and *_sm90.cu are built for that chip alone,
+# others for both, and as PTX for later ones. The CUDA runtime is linked statically: the plugin opens where there is no
+# driver, and says so.
+
+NVCC       ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+NVCC_FLAGS ?= -O3 --expt-relaxed-constexpr -lineinfo
+CUDA_SOURCES := $(wildcard model/cuda/*.cu)
+SM_80 := -gencode arch=compute_80,code=sm_80
+SM_90 := -gencode arch=compute_90a,code=sm_90a
+CHIPS = $(if $(findstring _sm80,$<),$(SM_80),$(if $(findstring _sm90,$<),$(SM_90),$(SM_80) $(SM_90) -gencode arch=compute_90,code=compute_90))
+ifneq ($(NVCC),)
+PLUGINS += cuda
+endif
+
+$(BUILD)/obj/model/cuda/%.cuda.o: model/cuda/%.cu $(BUILD)/compiled_by
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++17 -I. $(NVCC_FLAGS) $(CHIPS) -Xcompiler -fPIC,-fvisibility=hidden -MMD -MF $(@:.o=.d) -c -o $@ $<
+
+$(BUILD)/plugins/cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
+	@mkdir -p $(@D)
+	$(NVCC) -shared -cudart static -o $@ $^ -lcublasLt
+
 # ---- targets -------------------------------------------------------------------------------------------------------
 # The first make installs what is missing; a second one, which then finds the libraries, does the work.
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
+.PHONY: all deps install demo test test-emulation test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -145,17 +168,22 @@ demo: ## train a small model on this repository's own text, interrupt and resume
 	$(AGAIN) build-program
 	@LAZYTRAIN=$(BUILD)/lazytrain CONFIG="$(CONFIG)" SET="$(SET)" DIR="$(DIR)" launch/demo.sh $(if $(TEXT),"$(TEXT)")
 
-test: ## all tests but the slow ones (SUITES="unit mpi cli fault", TEST_ONLY=name)
+test: ## all tests but the slow ones (SUITES="unit emulation mpi cli fault", TEST_ONLY=name)
 	$(deps_for) build test
 	$(AGAIN) build-tests
-	@tests/run.sh $(BUILD) $(or $(SUITES),unit mpi cli fault)
+	@tests/run.sh $(BUILD) $(or $(SUITES),unit emulation mpi cli fault)
+
+test-emulation: ## the GPU's kernels, run on the host
+	$(deps_for) build test
+	$(AGAIN) build-emulation
+	@tests/run.sh $(BUILD) emulation
 
 test-slurm: ## the launch scripts on a SLURM that the test starts (as root)
 	$(deps_for) build test slurm
 	$(AGAIN) build-program
 	@tests/run.sh $(BUILD) slurm
 
-test-slow: ## the slow tests, and `make fault`
+test-slow: ## the slow tests, and `make fault` (SHARE=N: one of N cases of the long ones)
 	$(deps_for) build test
 	$(AGAIN) build-tests
 	@$(CAMPAIGN) tests/run.sh $(BUILD) slow fault
@@ -164,7 +192,7 @@ fault: ## the fault campaign: one job that is struck FAULTS=100 times and resume
 	$(deps_for) build test
 	$(AGAIN) build-faults
 	@$(CAMPAIGN) tests/run.sh $(BUILD) fault
-CAMPAIGN = FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
+CAMPAIGN = SHARE=$(or $(SHARE),1) FAULTS=$(or $(FAULTS),100) RUNS=$(or $(RUNS),50) TEST_TIMEOUT=$(or $(TEST_TIMEOUT),7200)
 
 fuzz: ## fuzzes the reading of checkpoints, documents and tokenizers, with clang: FUZZ_SECONDS=60
 	$(deps_for) build fuzz
@@ -185,7 +213,7 @@ lint: ## clang-format, clang-tidy, cppcheck, shellcheck
 
 sanitize: ## unit and MPI tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(deps_for) build test
-	$(AGAIN) BUILD=$(BUILD)/sanitize OPTIMISE=-O1 SANITIZE="-fsanitize=address,undefined -fno-omit-frame-pointer" build-tests
+	$(AGAIN) BUILD=$(BUILD)/sanitize NVCC= SUITES="$(or $(SUITES),unit mpi)" OPTIMISE=-O1 SANITIZE="-fsanitize=address,undefined -fno-omit-frame-pointer" build-tests
 	@. tests/sanitizers.sh && tests/run.sh $(BUILD)/sanitize $(or $(SUITES),unit mpi)
 
 clean: ## remove everything that was built, and the demo
@@ -199,8 +227,9 @@ help: ## this list
 .PHONY: build-program
 build-program: $(BUILD)/lazytrain $(PLUGINS:%=$(BUILD)/plugins/%.so)
 
+# Plugins report errors by the program's own lt_fail().
 $(BUILD)/lazytrain: $(BUILD)/obj/trainer/main.o $(BUILD)/liblazytrain.a
-	$(MPICC) $(ALL_CFLAGS) -o $@ $(call link,$^ $(LIBS))
+	$(MPICC) $(ALL_CFLAGS) -Wl,--export-dynamic-symbol=lt_fail -o $@ $(call link,$^ $(LIBS))
 
 # Everything but main(); a test takes from it what it needs.
 $(BUILD)/liblazytrain.a: $(OBJECTS)
@@ -208,7 +237,7 @@ $(BUILD)/liblazytrain.a: $(OBJECTS)
 	$(AR) rcs $@ $^
 
 # Another compiler, MPI or flag: everything is compiled anew.
-COMPILED_BY := $(MPICC) $(CC) $(CXX) $(ALL_CFLAGS)
+COMPILED_BY := $(MPICC) $(CC) $(CXX) $(NVCC) $(ALL_CFLAGS)
 .PHONY: force
 $(BUILD)/compiled_by: force
 	@mkdir -p $(@D)
@@ -236,3 +265,4 @@ $(BUILD)/obj/trainer/version.o: EXTRA := -DLT_VERSION='"$(VERSION)"' -DLT_COMMIT
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 include tests/targets.mk
+include tests/emulation/targets.mk

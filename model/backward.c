@@ -1,6 +1,7 @@
 /* Backward through the layers, the mirror of forward.c. What forward did not keep (norms' outputs, the
- * activation) is computed again, which costs one pass over memory and no product. d_stream has the rank's own
- * rows between the halves of a layer, all rows within them. */
+ * activation) is computed again, which costs one pass over memory and no product; what
+ * model->options.recompute names is computed again as forward does it. d_stream has the rank's own rows
+ * between the halves of a layer, all rows within them. */
 #include "model/plan.h"
 
 /* Where a layer's gradients go: the same offsets in a gradient array. */
@@ -25,8 +26,8 @@ static lt_status mlp_half(lt_model *model, int64_t layer, const lt_pass *pass, l
     LT_CHECK(lt_norm_forward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms));
     lt_linear_weight_gradient(device, model->d_gate_up, model->normed, rows, hidden, 2 * ffn,
                               to(gradients, at->gate_up), !first);
-    lt_linear_input_gradient(device, model->d_gate_up, model->matrices[layer].gate_up, rows, hidden,
-                             2 * ffn, lt_partial_of(model, model->d_normed));
+    lt_linear_input_gradient(device, model->d_gate_up, model->matrices[layer].gate_up, rows, hidden, 2 * ffn,
+                             lt_partial_of(model, model->d_normed));
     return lt_norm_backward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms, gradients);
 }
 
@@ -63,8 +64,8 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_pass *p
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
     lt_linear_weight_gradient(device, model->d_qkv, model->normed, rows, hidden, model->qkv_width,
                               to(gradients, at->qkv), !first);
-    lt_linear_input_gradient(device, model->d_qkv, model->matrices[layer].qkv, rows, hidden,
-                             model->qkv_width, lt_partial_of(model, model->d_normed));
+    lt_linear_input_gradient(device, model->d_qkv, model->matrices[layer].qkv, rows, hidden, model->qkv_width,
+                             lt_partial_of(model, model->d_normed));
     return lt_norm_backward(model, pass, kept->input, at->attn_norm, kept->attn_rms, gradients);
 }
 
@@ -73,6 +74,7 @@ lt_status lt_backward(lt_model *model, const lt_pass *pass, lt_mem gradients, bo
     int64_t end = model->final_norm; /* of the gradients that are not yet final */
     for (int64_t layer = model->shape.layers - 1; layer >= 0; layer--) {
         const lt_layer_offsets *at = &model->layers[layer];
+        LT_CHECK(lt_recompute_layer(model, layer, pass));
         LT_CHECK(mlp_half(model, layer, pass, gradients, first));
         LT_CHECK(lt_gradients_ready(watch, at->mlp_norm, end));
         LT_CHECK(attention_half(model, layer, pass, gradients, first));

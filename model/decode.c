@@ -114,8 +114,8 @@ static void attend(lt_decoder *decoder, int64_t layer, int64_t count) {
     const lt_layer_offsets *at = &model->layers[layer];
     ops->rmsnorm_forward(device, decoder->stream, lt_at(model->parameters, at->attn_norm), shape->norm_eps,
                          count, shape->hidden, decoder->normed, decoder->rms);
-    lt_linear(device, decoder->normed, model->matrices[layer].qkv, count, shape->hidden,
-              model->qkv_width, decoder->qkv, false);
+    lt_linear(device, decoder->normed, model->matrices[layer].qkv, count, shape->hidden, model->qkv_width,
+              decoder->qkv, false);
     ops->rope(device, decoder->qkv, model->qkv_width, decoder->rope_table, count, count, decoder->length,
               shape->heads + shape->key_heads, lt_head_size(shape), false);
     for (int64_t i = 0; i < count; i++)
@@ -125,8 +125,8 @@ static void attend(lt_decoder *decoder, int64_t layer, int64_t count) {
             lt_at(decoder->qkv, i * model->qkv_width + shape->hidden), decoder->cache_width);
     const lt_attention attention = attention_of(decoder, layer, decoder->length, count);
     ops->attention_forward(device, &attention);
-    lt_linear(device, decoder->attention, model->matrices[layer].o_proj, count, shape->hidden,
-              shape->hidden, decoder->stream, true);
+    lt_linear(device, decoder->attention, model->matrices[layer].o_proj, count, shape->hidden, shape->hidden,
+              decoder->stream, true);
 }
 
 static void feed_forward(lt_decoder *decoder, int64_t layer, int64_t count) {
@@ -147,8 +147,8 @@ static void append_piece(lt_decoder *decoder, const int32_t *tokens, int64_t cou
     lt_model *model = decoder->model;
     model->device->ops->upload(model->device, decoder->tokens, tokens, count);
     model->device->ops->embedding_forward(model->device, decoder->tokens, &model->vocabulary,
-                                          model->embedding_matrix, count,
-                                          model->options.shape.hidden, decoder->stream);
+                                          model->embedding_matrix, count, model->options.shape.hidden,
+                                          decoder->stream);
     for (int64_t layer = 0; layer < model->options.shape.layers; layer++) {
         attend(decoder, layer, count);
         feed_forward(decoder, layer, count);
@@ -172,7 +172,7 @@ lt_status lt_decoder_append(lt_decoder *decoder, const int32_t *tokens, int64_t 
     const lt_mem last = lt_at(decoder->stream, (piece - 1) * shape->hidden);
     device->ops->rmsnorm_forward(device, last, lt_at(model->parameters, model->final_norm), shape->norm_eps,
                                  1, shape->hidden, decoder->normed, decoder->rms);
-    lt_linear(device, decoder->normed, model->head_matrix, 1, shape->hidden,
-              shape->vocabulary, decoder->logits, false);
+    lt_linear(device, decoder->normed, model->head_matrix, 1, shape->hidden, shape->vocabulary,
+              decoder->logits, false);
     return device->ops->download(device, logits, decoder->logits, shape->vocabulary);
 }

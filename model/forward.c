@@ -50,16 +50,16 @@ static lt_status add_product(lt_model *model, const lt_pass *pass, lt_mem x, lt_
     return LT_OK;
 }
 
-static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_kept *kept,
-                                const lt_pass *pass, lt_mem statistics) {
+static lt_status attend(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass,
+                        lt_mem statistics) {
     lt_device *device = model->device;
     const lt_ops *ops = device->ops;
     const lt_model_shape *shape = &model->shape;
     const lt_layer_offsets *at = &model->layers[layer];
 
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
-    lt_linear(device, model->normed, model->matrices[layer].qkv, pass->rows, shape->hidden,
-              model->qkv_width, kept->qkv, false);
+    lt_linear(device, model->normed, model->matrices[layer].qkv, pass->rows, shape->hidden, model->qkv_width,
+              kept->qkv, false);
     ops->rope(device, kept->qkv, model->qkv_width, model->rope_table, pass->rows,
               model->options.sequence_length, 0, shape->heads + shape->key_heads, lt_head_size(shape), false);
     const lt_attention attention = lt_model_attention(model, layer, pass->batch, pass->documents);
@@ -67,21 +67,38 @@ static lt_status attention_half(lt_model *model, int64_t layer, const lt_layer_k
     if (statistics.address != NULL)
         ops->attention_statistics(device, &attention,
                                   lt_at(statistics, layer * shape->heads * LT_STATISTICS));
-    return add_product(model, pass, kept->attention, model->matrices[layer].o_proj, model->attention_width, kept->input,
-                       kept->middle);
+    return LT_OK;
 }
 
-static lt_status mlp_half(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass,
-                          lt_mem output) {
-    lt_device *device = model->device;
-    const lt_layer_offsets *at = &model->layers[layer];
-    const int64_t hidden = model->shape.hidden, ffn = model->shape.intermediate;
+static lt_status end_attention(lt_model *model, int64_t layer, const lt_layer_kept *kept,
+                               const lt_pass *pass) {
+    return add_product(model, pass, kept->attention, model->matrices[layer].o_proj, model->attention_width,
+                       kept->input, kept->middle);
+}
 
-    LT_CHECK(lt_norm_forward(model, pass, kept->middle, at->mlp_norm, kept->mlp_rms));
-    lt_linear(device, model->normed, model->matrices[layer].gate_up, pass->rows, hidden, 2 * ffn,
-              kept->gate_up, false);
-    device->ops->swiglu_forward(device, kept->gate_up, pass->rows, ffn, model->activated);
-    return add_product(model, pass, model->activated, model->matrices[layer].down_proj, ffn, kept->middle, output);
+static lt_status open_gates(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass) {
+    LT_CHECK(lt_norm_forward(model, pass, kept->middle, model->layers[layer].mlp_norm, kept->mlp_rms));
+    lt_linear(model->device, model->normed, model->matrices[layer].gate_up, pass->rows, model->shape.hidden,
+              2 * model->shape.intermediate, kept->gate_up, false);
+    return LT_OK;
+}
+
+static lt_status end_mlp(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass,
+                         lt_mem output) {
+    const int64_t ffn = model->shape.intermediate;
+    model->device->ops->swiglu_forward(model->device, kept->gate_up, pass->rows, ffn, model->activated);
+    return add_product(model, pass, model->activated, model->matrices[layer].down_proj, ffn, kept->middle,
+                       output);
+}
+
+lt_status lt_recompute_layer(lt_model *model, int64_t layer, const lt_pass *pass) {
+    const lt_layer_kept *kept = &model->kept[layer];
+    const lt_recompute recompute = model->options.recompute;
+    if (recompute == LT_RECOMPUTE_NONE || layer == model->shape.layers - 1) return LT_OK;
+    LT_CHECK(attend(model, layer, kept, pass, LT_NOWHERE));
+    if (recompute == LT_RECOMPUTE_ATTENTION) return LT_OK;
+    LT_CHECK(end_attention(model, layer, kept, pass));
+    return open_gates(model, layer, kept, pass);
 }
 
 lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
@@ -89,17 +106,19 @@ lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics) {
     const bool trains = model->options.training;
     const lt_mem first = model->kept[0].input;
     model->device->ops->embedding_forward(model->device, model->inputs, &model->vocabulary,
-                                          model->embedding_matrix, pass->rows,
-                                          model->shape.hidden, lt_partial_of(model, first));
+                                          model->embedding_matrix, pass->rows, model->shape.hidden,
+                                          lt_partial_of(model, first));
     LT_CHECK(lt_sum_rows(model, pass, first));
     for (int64_t layer = 0; layer < layers; layer++) {
         const lt_layer_kept *kept = &model->kept[trains ? layer : 0];
         const bool last = layer == layers - 1;
-        LT_CHECK(attention_half(model, layer, kept, pass, statistics));
-        LT_CHECK(mlp_half(model, layer, kept, pass,
-                          last     ? model->stream
-                          : trains ? model->kept[layer + 1].input
-                                   : kept->input));
+        LT_CHECK(attend(model, layer, kept, pass, statistics));
+        LT_CHECK(end_attention(model, layer, kept, pass));
+        LT_CHECK(open_gates(model, layer, kept, pass));
+        LT_CHECK(end_mlp(model, layer, kept, pass,
+                         last     ? model->stream
+                         : trains ? model->kept[layer + 1].input
+                                  : kept->input));
     }
     return LT_OK;
 }

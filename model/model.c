@@ -29,7 +29,8 @@ static int64_t head_rows(int64_t rows, int64_t vocabulary) {
     return divide_up(rows, divide_up(rows, most));
 }
 
-static void place_kept(lt_model *model, lt_layer_kept *kept, int64_t own_rows, lt_arena *arena) {
+/* What layer `layer` keeps. What is recomputed has one place, that of the first layer, for all. */
+static void place_kept(lt_model *model, int64_t layer, int64_t own_rows, lt_arena *arena) {
     const lt_model_shape *shape = &model->shape;
     const int64_t rows = model->most_rows;
     const lt_type type = model->device->compute_type;
@@ -40,15 +41,22 @@ static void place_kept(lt_model *model, lt_layer_kept *kept, int64_t own_rows, l
                               .key_heads = shape->key_heads,
                               .head_size = lt_head_size(shape),
                               .bias_length = shape->bias_length};
+    const lt_recompute recompute = model->options.recompute;
+    lt_layer_kept *kept = &model->kept[layer];
+    *kept = model->kept[0];
     kept->input = lt_arena_take(arena, type, own_rows * shape->hidden);
-    kept->attn_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
-    kept->qkv = lt_arena_take(arena, type, rows * model->qkv_width);
-    kept->attention = lt_arena_take(arena, type, rows * model->attention_width);
-    kept->saved = lt_arena_take(
-        arena, LT_BYTES, (int64_t)model->device->ops->attention_saved_bytes(model->device, &attention));
-    kept->middle = lt_arena_take(arena, type, own_rows * shape->hidden);
-    kept->mlp_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
-    kept->gate_up = lt_arena_take(arena, type, rows * 2 * shape->intermediate);
+    if (layer == 0 || recompute == LT_RECOMPUTE_NONE) {
+        kept->attn_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
+        kept->qkv = lt_arena_take(arena, type, rows * model->qkv_width);
+        kept->attention = lt_arena_take(arena, type, rows * model->attention_width);
+        kept->saved = lt_arena_take(
+            arena, LT_BYTES, (int64_t)model->device->ops->attention_saved_bytes(model->device, &attention));
+    }
+    if (layer == 0 || recompute != LT_RECOMPUTE_FULL) {
+        kept->middle = lt_arena_take(arena, type, own_rows * shape->hidden);
+        kept->mlp_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
+        kept->gate_up = lt_arena_take(arena, type, rows * 2 * shape->intermediate);
+    }
 }
 
 static void place_activations(lt_model *model, lt_arena *arena) {
@@ -64,7 +72,7 @@ static void place_activations(lt_model *model, lt_arena *arena) {
     model->targets = lt_arena_take(arena, LT_INT32, rows);
     model->document_starts = lt_arena_take(arena, LT_INT32, rows);
     for (int64_t layer = 0; layer < (trains ? shape->layers : 1); layer++)
-        place_kept(model, &model->kept[layer], own_rows, arena);
+        place_kept(model, layer, own_rows, arena);
     model->stream = lt_arena_take(arena, type, own_rows * hidden);
     model->final_rms = lt_arena_take(arena, LT_FLOAT32, own_rows);
     model->normed = lt_arena_take(arena, type, rows * hidden);
@@ -218,8 +226,8 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     model->cuts = calloc((size_t)model->ranks + 1, sizeof *model->cuts);
     model->exchanged =
         calloc((size_t)(whole->layers * whole->heads * LT_STATISTICS), sizeof *model->exchanged);
-    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL || model->cuts == NULL ||
-        model->exchanged == NULL)
+    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL ||
+        model->cuts == NULL || model->exchanged == NULL)
         return lt_fail(LT_IO, "no memory for a model of %lld layers", (long long)shape->layers);
     find_offsets(model);
     lt_arena count = {0};

@@ -14,6 +14,13 @@
 #include "model/registry.h"
 #include "model/tensor_group.h"
 
+/* What a layer's backward pass computes again, with the same bits, instead of having kept it. */
+typedef enum lt_recompute {
+    LT_RECOMPUTE_NONE,
+    LT_RECOMPUTE_ATTENTION, /* queries, keys, values and attention's output */
+    LT_RECOMPUTE_FULL,      /* all but the layer's input */
+} lt_recompute;
+
 typedef struct lt_model_options {
     lt_model_shape shape;    /* of the whole model */
     int64_t sequence_length; /* T */
@@ -24,6 +31,7 @@ typedef struct lt_model_options {
     int share, shares;       /* of a training model: it has the moments of share `share` of `shares` of the
                                 parameters (lt_registry_cut()) and updates these; `shares` 0: of all */
     const lt_tensor_group *group; /* outlives the model; NULL: one rank holds all */
+    lt_recompute recompute;       /* of a training model */
 } lt_model_options;
 
 /* What the memory is for, in bytes, as printed before the start. */

@@ -7,8 +7,8 @@
  * same bits for the same inputs, whatever the number of threads.
  *
  * Element types: activations and the matrices that they meet have the device's compute type, float32 on a CPU
- * and bfloat16 on a GPU. Weights of norms, tau, biases, all gradients of parameters and what AdamW works on are
- * float32 whatever the compute type, losses and statistics as written here.
+ * and bfloat16 on a GPU. Weights of norms, tau, biases, all gradients of parameters and what AdamW works on
+ * are float32 whatever the compute type, losses and statistics as written here.
  */
 #ifndef LT_MODEL_OPS_H
 #define LT_MODEL_OPS_H
@@ -53,8 +53,9 @@ typedef struct lt_vocabulary {
     int64_t first, count, width;
 } lt_vocabulary;
 
-/* c [m, n] = a [m, k] b [k, n] (+ c), with a and b of the compute type and c of that or float32, where a and b are read transposed if they are stored so: a_transposed
- * means that a lies as [k, m]. ld*: elements from one stored row to the next. */
+/* c [m, n] = a [m, k] b [k, n] (+ c), with a and b of the compute type and c of that or float32, where a and
+ * b are read transposed if they are stored so: a_transposed means that a lies as [k, m]. ld*: elements from
+ * one stored row to the next. */
 typedef struct lt_gemm {
     int64_t m, n, k;
     lt_mem a, b, c;
@@ -131,7 +132,7 @@ typedef struct lt_ops {
     void (*release)(lt_device *, lt_mem mem, size_t bytes);
     void (*upload)(lt_device *, lt_mem to, const void *from, int64_t count);
     lt_status (*download)(lt_device *, void *to, lt_mem from, int64_t count); /* waits for the stream */
-    void (*copy)(lt_device *, lt_mem to, lt_mem from, int64_t count); /* of one type */
+    void (*copy)(lt_device *, lt_mem to, lt_mem from, int64_t count);         /* of one type */
     void (*round_to)(lt_device *, lt_mem to, lt_mem from, int64_t count); /* float32 to the compute type */
     void (*zero)(lt_device *, lt_mem mem, int64_t count);
     lt_status (*synchronise)(lt_device *);
@@ -143,8 +144,8 @@ typedef struct lt_ops {
 
     void (*gemm)(lt_device *, const lt_gemm *);
 
-    /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens. Tokens
-     * outside the vocabulary give 0, and are passed over. */
+    /* out [rows, hidden] = weight [vocabulary, hidden] at tokens [rows]; d_weight += d_out at tokens, in
+     * order of rows. Tokens outside the vocabulary give 0, and are passed over. */
     void (*embedding_forward)(lt_device *, lt_mem tokens, const lt_vocabulary *, lt_mem weight, int64_t rows,
                               int64_t hidden, lt_mem out);
     void (*embedding_backward)(lt_device *, lt_mem tokens, const lt_vocabulary *, lt_mem d_out, int64_t rows,

@@ -16,8 +16,8 @@ typedef struct lt_layer_matrices {
     lt_mem qkv, o_proj, gate_up, down_proj;
 } lt_layer_matrices;
 
-/* What forward keeps of one layer for backward, rows x ... as on the right; "own rows" are this rank's. Heads
- * and the like are those that this rank holds. */
+/* What forward keeps of one layer for backward (what is recomputed has one place for all layers), rows x ...
+ * as on the right; "own rows" are this rank's. Heads and the like are those that this rank holds. */
 typedef struct lt_layer_kept {
     lt_mem input;     /* own rows, hidden: the residual stream before attention */
     lt_mem attn_rms;  /* own rows, 1 (float32) */
@@ -43,9 +43,9 @@ struct lt_model {
 
     int64_t embedding, final_norm, head; /* offsets; head = embedding when tied */
     lt_layer_offsets *layers;
-    lt_layer_matrices *matrices;           /* of each layer */
-    lt_mem embedding_matrix, head_matrix;  /* one where they are tied */
-    bool matrices_are_old;                 /* the parameters have changed since they were rounded */
+    lt_layer_matrices *matrices;          /* of each layer */
+    lt_mem embedding_matrix, head_matrix; /* one where they are tied */
+    bool matrices_are_old;                /* the parameters have changed since they were rounded */
 
     lt_mem memory; /* one allocation holds everything below */
     size_t memory_bytes;
@@ -125,6 +125,9 @@ lt_status lt_norm_backward(lt_model *model, const lt_pass *pass, lt_mem x, int64
 /* Forward through all layers: tokens are on the device already. With `statistics` (float64 [layers, heads,
  * LT_STATISTICS]) also counts each layer's weights. Collective, as the two below. */
 lt_status lt_forward(lt_model *model, const lt_pass *pass, lt_mem statistics);
+
+/* Computes again what forward did not keep of a layer. The last layer's is still there. */
+lt_status lt_recompute_layer(lt_model *model, int64_t layer, const lt_pass *pass);
 
 /* From the gradient of the stream (model->d_stream) back to the embedding; gradients to `gradients`, of which
  * `watch` is told. */

@@ -2,6 +2,7 @@
 # Runs test programs and counts what they report. Usage: tests/run.sh BUILD SUITE...
 #
 #   unit   build/tests/unit/test_*   one process each, cmocka
+#   emulation  build/tests/emulation/test_*   of the GPU's kernels, on the host; one process each
 #   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists
 #   cli    tests/cli/*.sh            the program itself, as a user runs it
 #   fault  tests/fault/*.sh          campaigns: faults at random moments; FAULTS and SEED
@@ -89,6 +90,10 @@ for suite; do
     unit) for test in tests/unit/test_*.c; do
         name=$(basename "$test" .c)
         run "unit/$name" timeout -k 5 "${TEST_TIMEOUT:-300}" "$TEST_BUILD/tests/unit/$name"
+      done ;;
+    emulation) for test in "$TEST_BUILD"/tests/emulation/test_*; do
+        [ -x "$test" ] || { echo "1..1"$'\n'"ok 1 - # SKIP the emulation switches stacks of x86-64" >"$logs/emulation"; count emulation "$logs/emulation" 0 0; continue; }
+        run "emulation/$(basename "$test")" timeout -k 5 "${TEST_TIMEOUT:-300}" "$test"
       done ;;
     mpi) for test in tests/mpi/test_*.c; do
         name=$(basename "$test" .c)

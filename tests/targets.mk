@@ -12,7 +12,7 @@ $(REFERENCE): $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/reference/*.c))
 # The model's tests are linked without MPI, HDF5 and YAML: the model needs a C compiler and BLAS alone.
 MODEL_TESTS := $(filter $(BUILD)/tests/unit/test_ops_% $(BUILD)/tests/unit/test_model% $(BUILD)/tests/unit/test_registry \
                         $(BUILD)/tests/unit/test_reference% $(BUILD)/tests/unit/test_step \
-                        $(BUILD)/tests/unit/test_plan $(BUILD)/tests/unit/test_split,$(UNIT_TESTS))
+                        $(BUILD)/tests/unit/test_plan $(BUILD)/tests/unit/test_split $(BUILD)/tests/unit/test_recompute,$(UNIT_TESTS))
 
 $(MODEL_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE) $(MODEL_OBJECTS) $(BASE_OBJECTS)
 	@mkdir -p $(@D)
@@ -55,7 +55,13 @@ TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tools/*.c))
 
 .PHONY: build-tests build-faults run-bench run-lint
 build-faults: build-program $(FAULT_TOOLS)
-build-tests: build-faults $(UNIT_TESTS) $(MPI_TESTS) $(TOOLS)
+
+# What a suite runs; SUITES asks for less than all.
+WITH_unit := $(UNIT_TESTS)
+WITH_mpi  := $(MPI_TESTS)
+WITH_cli  := $(TOOLS)
+WITH_slow := $(TOOLS) $(UNIT_TESTS)
+build-tests: build-faults $(foreach suite,$(or $(SUITES),unit mpi cli slow),$(WITH_$(suite))) $(if $(filter-out unit mpi,$(or $(SUITES),cli)),build-emulation)
 
 # Fuzz targets: clang's libFuzzer over the reading of checkpoints, documents and tokenizers, built apart with the sanitizers.
 FUZZ_CC      ?= clang
@@ -73,14 +79,14 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/unit/checkpoint_blocks.h
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) $(HDF5_CFLAGS) -o $@ $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(HDF5_LIBS) -lm
 
-FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/*.c)) data/files.c data/manifest.c data/plugin.c data/source.c data/tokenizers/utf8.c \
+FUZZ_DOCUMENTS := $(filter-out %/inspect.c %/tokens.c,$(wildcard data/documents/*.c)) data/files.c data/manifest.c comm/plugin.c data/source.c data/tokenizers/utf8.c \
                   $(addprefix comm/,status.c interrupt.c log.c)
 
 $(BUILD)/fuzz/fuzz_documents $(BUILD)/fuzz/fuzz_parquet: $(BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h $(FUZZ_DOCUMENTS) $(wildcard data/*.h data/*/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=address $(HDF5_CFLAGS) -o $@ $< $(FUZZ_DOCUMENTS) $(JSON_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) -pthread -ldl
 
-FUZZ_TOKENIZER := $(filter-out %/inspect.c,$(wildcard data/tokenizers/*.c)) data/plugin.c comm/status.c
+FUZZ_TOKENIZER := $(filter-out %/inspect.c,$(wildcard data/tokenizers/*.c)) comm/plugin.c comm/status.c
 
 $(BUILD)/fuzz/fuzz_tokenizer: tests/fuzz/fuzz_tokenizer.c tests/fuzz/fuzz.h tests/unit/tokenizer_fixture.h $(FUZZ_TOKENIZER) $(wildcard data/*.h data/*/*.h)
 	@mkdir -p $(@D)
@@ -107,9 +113,10 @@ OWN_SHELL  := $(shell git ls-files '*.sh' '*.sbatch') .ci/run tests/mpirun_ranks
 # clang-tidy reads the files of one instruction set; the others differ in flags alone.
 run-lint:
 	@clang-format --dry-run --Werror $(OWN_C)
-	@cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability --suppress=ctunullpointer \
+	@cppcheck --quiet -j "$$(nproc)" --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability --suppress=ctunullpointer \
 	    --suppress=missingIncludeSystem -DLT_ISA=sse2 -I. $(filter-out tests/%,$(filter %.c,$(OWN_C)))
-	@clang-tidy --quiet --warnings-as-errors='*' $(filter-out tests/%,$(filter %.c,$(OWN_C))) -- \
-	    -std=gnu11 -I. $(HDF5_CFLAGS) $(BLAS_CFLAGS) $(shell $(MPICC) --showme:compile 2>/dev/null | sed 's/-I/-isystem /g') \
-	    -DLT_ISA=sse2 -DLT_VERSION='""' -DLT_COMMIT='""' -DLT_BUILD_OPTIONS='""'
+	@printf '%s\n' $(filter-out tests/%,$(filter %.c,$(OWN_C))) | xargs -P "$$(nproc)" -n 8 sh -c 'clang-tidy --quiet \
+	    --warnings-as-errors="*" "$$@" -- -std=gnu11 -I. $(HDF5_CFLAGS) $(BLAS_CFLAGS) \
+	    $(shell $(MPICC) --showme:compile 2>/dev/null | sed 's/-I/-isystem /g') \
+	    -DLT_ISA=sse2 -DLT_VERSION=\"\" -DLT_COMMIT=\"\" -DLT_BUILD_OPTIONS=\"\"' clang-tidy
 	@shellcheck -x -P SCRIPTDIR $(OWN_SHELL)

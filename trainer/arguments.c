@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,11 @@ lt_status lt_train_parse(int argc, char **argv, lt_train_arguments *arguments) {
             arguments->overwrite = true;
         } else if (lt_option(argc, argv, &i, "--set", &value)) {
             LT_CHECK(append("--set", value, arguments->overrides, &arguments->override_count));
+        } else if (lt_option(argc, argv, &i, "--device", &value)) {
+            snprintf(arguments->device, sizeof arguments->device, "train.device=%s",
+                     value == NULL ? "" : value);
+            LT_CHECK(append("--device", value == NULL ? NULL : arguments->device, arguments->overrides,
+                            &arguments->override_count));
         } else if (lt_option(argc, argv, &i, "--allow", &value)) {
             LT_CHECK(append("--allow", value, arguments->allowed, &arguments->allowed_count));
         } else if (lt_option(argc, argv, &i, "--resume", &value)) {

@@ -14,6 +14,7 @@ typedef struct lt_train_arguments {
     int allowed_count;
     const char *resume; /* "auto", "none" or a file */
     const char *init_from;
+    char device[64]; /* "train.device=...", of --device; one of the overrides points here */
     bool overwrite;
     bool help;
 } lt_train_arguments;

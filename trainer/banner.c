@@ -118,18 +118,20 @@ static void describe_memory(const lt_run *run) {
     const double total = (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
                          (double)plan.activations + (double)plan.scratch + exchange + batches +
                          (double)run->snapshot_bytes;
-    char snapshot[48] = "", share[48] = "";
+    char snapshot[48] = "", share[48] = "", again[32] = "";
+    if (run->model_options.recompute != LT_RECOMPUTE_NONE)
+        snprintf(again, sizeof again, " (recompute %s)", run->config.train.recompute);
     if (run->zero != NULL) snprintf(share, sizeof share, " (1 of %d shares)", run->model_options.shares);
     if (run->snapshot_bytes > 0)
         snprintf(snapshot, sizeof snapshot, ", checkpoint's copy %.1f", mib((double)run->snapshot_bytes));
     lt_log_info("memory     %.1f MiB a rank: parameters %.1f, optimizer %.1f%s, gradients %.1f (%d buffer%s "
                 "for %lld lane%s), "
-                "activations %.1f, scratch %.1f, communication %.1f, batches %.1f%s",
+                "activations %.1f%s, scratch %.1f, communication %.1f, batches %.1f%s",
                 mib(total), mib((double)plan.parameters), mib((double)plan.optimizer), share,
                 mib((double)plan.gradients), run->model_options.gradient_buffers,
                 run->model_options.gradient_buffers == 1 ? "" : "s", (long long)run->own_lanes,
-                run->own_lanes == 1 ? "" : "s", mib((double)plan.activations), mib((double)plan.scratch),
-                mib(exchange), mib(batches), snapshot);
+                run->own_lanes == 1 ? "" : "s", mib((double)plan.activations), again,
+                mib((double)plan.scratch), mib(exchange), mib(batches), snapshot);
 }
 
 /* What binds ranks to cores, and what is wrong with it. A cluster of many kinds of hosts is not told whole.
@@ -167,10 +169,7 @@ static void describe_run(const lt_run *run, const lt_place *places) {
                 grid->ranks == 1 ? "" : "s", grid->hosts, grid->hosts == 1 ? "" : "s", run->provenance.hosts,
                 grid->data_ranks, grid->tensor_ranks, grid->library);
     describe_places(run, places);
-    lt_log_info(
-        "device     %s, %d thread%s a rank, instruction set %s, BLAS kernel %s, sgemm %.0f Gflop/s a rank",
-        run->device->kind, run->device->threads, run->device->threads == 1 ? "" : "s",
-        run->device->instruction_set, run->device->blas_kernel, run->peak_gflops);
+    lt_log_info("device     %s", run->device_text);
     describe_model(run);
     describe_work(run);
     describe_memory(run);

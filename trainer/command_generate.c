@@ -7,6 +7,7 @@
 #include "data/tokenizers/utf8.h"
 #include "model/model.h"
 #include "trainer/arguments.h"
+#include "trainer/device.h"
 #include "trainer/sample.h"
 
 #include <limits.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 
 typedef struct generate_options {
-    const char *checkpoint, *prompt, *tokenizer;
+    const char *checkpoint, *prompt, *tokenizer, *device;
     int64_t max_tokens, threads;
     lt_sampler sampler;
 } generate_options;
@@ -30,11 +31,12 @@ static void print_help(void) {
            "  --temperature X     0: always the likeliest token (default); 1: as the model says\n"
            "  --top-k K           sample among the K likeliest tokens (default 0: all)\n"
            "  --seed N            of the random numbers (default 0)\n"
+           "  --device D          auto, cpu or cuda (default auto: a GPU where there is one)\n"
            "  --threads N         threads (default: all cores of this process)\n");
 }
 
 static lt_status parse(int argc, char **argv, generate_options *options, bool *help) {
-    *options = (generate_options){.max_tokens = 200};
+    *options = (generate_options){.max_tokens = 200, .device = "auto"};
     int64_t seed = 0;
     for (int i = 0; i < argc; i++) {
         const char *value = NULL;
@@ -56,6 +58,12 @@ static lt_status parse(int argc, char **argv, generate_options *options, bool *h
             LT_CHECK(lt_option_integer("--top-k", value, 0, INT32_MAX, &options->sampler.top_k));
         } else if (lt_option(argc, argv, &i, "--seed", &value)) {
             LT_CHECK(lt_option_integer("--seed", value, 0, INT64_MAX, &seed));
+        } else if (lt_option(argc, argv, &i, "--device", &value)) {
+            if (value == NULL ||
+                (strcmp(value, "auto") != 0 && strcmp(value, "cpu") != 0 && strcmp(value, "cuda") != 0))
+                return lt_fail(LT_BAD_INPUT, "--device: found '%s', expected auto, cpu or cuda",
+                               value == NULL ? "" : value);
+            options->device = value;
         } else if (lt_option(argc, argv, &i, "--threads", &value)) {
             LT_CHECK(lt_option_integer("--threads", value, 1, 1024, &options->threads));
         } else if (argv[i][0] == '-') {
@@ -129,7 +137,8 @@ static lt_status read_checkpoint(const generate_options *options, lt_config *con
 /* The model of the checkpoint, without optimiser or room for micro-batches. */
 static lt_status load_model(const generate_options *options, const lt_config *config, lt_device **device,
                             lt_model **model) {
-    LT_CHECK(lt_cpu_device_create(options->threads > 0 ? (int)options->threads : own_cores(), device));
+    LT_CHECK(
+        lt_open_device(options->device, options->threads > 0 ? (int)options->threads : own_cores(), device));
     LT_CHECK(lt_model_create(
         &(lt_model_options){.shape = lt_config_model_shape(config), .sequence_length = 1, .micro_batch = 1},
         *device, model));

@@ -14,6 +14,7 @@ static void print_help(void) {
         "R is the number of data ranks times parallel.tensor, the ranks that share one copy of the model.\n"
         "\n"
         "  --set KEY.PATH=VALUE   sets a key of the config; wins over the file; may be repeated\n"
+        "  --device auto|cpu|cuda where to compute: short for --set train.device=...\n"
         "  --resume auto          go on from the newest good checkpoint, start anew where there is none "
         "(default)\n"
         "  --resume none          start anew; refused in a folder that holds a run, unless --overwrite\n"

@@ -46,11 +46,17 @@ static int log2_of(int64_t power_of_two) {
     return log;
 }
 
+static lt_recompute recompute_of(const lt_config *config) {
+    if (strcmp(config->train.recompute, "full") == 0) return LT_RECOMPUTE_FULL;
+    return strcmp(config->train.recompute, "attention") == 0 ? LT_RECOMPUTE_ATTENTION : LT_RECOMPUTE_NONE;
+}
+
 void lt_run_fill_model_options(lt_run *run) {
     run->model_options = (lt_model_options){
         .shape = lt_config_model_shape(&run->config),
         .sequence_length = run->config.data.seq_len,
         .micro_batch = run->config.train.micro_batch,
+        .recompute = recompute_of(&run->config),
         .training = true,
         .gradient_buffers = 1 + log2_of(run->own_lanes),
         .loss_slots = run->own_batches * run->config.train.micro_batch,
@@ -64,7 +70,7 @@ void lt_run_fill_model_options(lt_run *run) {
 
 /* About what the copy of this rank's share of a checkpoint takes. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
-    if (!run->config.checkpoint.async) return 0;
+    if (!run->config.checkpoint.async || run->device_bytes > 0) return 0;
     return 3 * (double)plan->parameters / run->grid.data_ranks;
 }
 
@@ -89,10 +95,11 @@ static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t
     return true;
 }
 
-/* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
- * fewer layers too. */
+/* Refuses a model that does not fit, saying what would: recomputation, a smaller micro-batch, then shorter
+ * samples, then fewer layers too. */
 lt_status lt_run_check_memory(lt_run *run) {
-    const double available = lt_memory_available("") / run->grid.local_ranks;
+    const bool gpu = run->device_bytes > 0;
+    const double available = gpu ? run->device_bytes : lt_memory_available("") / run->grid.local_ranks;
     const double needed = needed_bytes(run, &run->model_options);
     if (available == 0 || needed <= available) {
         run->checkpoint_bytes = 3 * (int64_t)sizeof(float) * run->registry.elements +
@@ -100,8 +107,12 @@ lt_status lt_run_check_memory(lt_run *run) {
         return LT_OK;
     }
     lt_model_options less = run->model_options;
-    char advice[160] = "choose a smaller model or fewer ranks a host";
-    if (fits_with_less(run, &less, &less.micro_batch, available))
+    char advice[160] = "choose a smaller model";
+    if (!gpu) strcat(advice, " or fewer ranks a host");
+    if (less.recompute = LT_RECOMPUTE_FULL, needed_bytes(run, &less) <= available)
+        snprintf(advice, sizeof advice, "train.recompute: full would fit");
+    else if (less.recompute = run->model_options.recompute,
+             fits_with_less(run, &less, &less.micro_batch, available))
         snprintf(advice, sizeof advice, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
     else if (fits_with_less(run, &less, &less.sequence_length, available))
         snprintf(advice, sizeof advice, "train.micro_batch: 1 with data.seq_len: %lld would fit",
@@ -110,8 +121,9 @@ lt_status lt_run_check_memory(lt_run *run) {
              fits_with_less(run, &less, &less.shape.layers, available))
         snprintf(advice, sizeof advice, "train.micro_batch: 1 with model.num_layers: %lld would fit",
                  (long long)less.shape.layers);
-    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free; %s",
-                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, advice);
+    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free%s; %s",
+                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, gpu ? " on the GPU" : "",
+                   advice);
 }
 
 lt_reducer_options lt_run_reducer_options(const lt_run *run) {

@@ -25,6 +25,14 @@ typedef struct lt_validation_set {
 typedef struct lt_background lt_background;
 typedef struct lt_zero lt_zero;
 
+/* Host memory that exchanges of a GPU's arrays go through: trainer/staging.h. */
+typedef struct lt_staging {
+    float *flat;  /* as the flat arrays of the model */
+    void *packed; /* as they lie on the GPU */
+    void *sums;   /* float32 */
+    size_t packed_bytes, sums_bytes;
+} lt_staging;
+
 typedef struct lt_run {
     lt_grid grid;
     lt_train_arguments arguments;
@@ -35,13 +43,16 @@ typedef struct lt_run {
     lt_layout *layout; /* of checkpoints; rank 0; else NULL */
 
     lt_device *device;
-    double peak_gflops;    /* of this rank: what utilisation is against */
+    double peak_gflops;    /* of this rank: what utilisation is against; 0: not known */
+    double device_bytes;   /* free on this rank's GPU; 0: it computes in the host's memory */
+    char device_text[512]; /* for the banner */
     lt_registry registry;  /* of the whole model, as checkpoints have it */
     lt_tensor_group group; /* trainer/group.h */
     lt_model_options model_options;
     lt_model *model;
     lt_zero *zero;       /* trainer/zero.h; NULL: every rank has all moments */
     lt_reducer *reducer; /* of gradients, over data ranks */
+    lt_staging staging;
 
     lt_mixture mixture; /* of data.train: its datasets are this run's */
     lt_data_identity identity;

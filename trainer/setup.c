@@ -1,3 +1,5 @@
+#include "trainer/device.h"
+#include "trainer/staging.h"
 #include "trainer/setup.h"
 
 #include "checkpoints/folder.h"
@@ -164,14 +166,6 @@ static lt_status compare_data(lt_run *run) {
     return lt_run_share(run, status);
 }
 
-/* ---- device and memory ---- */
-
-static lt_status open_device(lt_run *run) {
-    const int64_t wanted = run->config.train.threads;
-    LT_CHECK(lt_cpu_device_create(wanted > 0 ? (int)wanted : run->grid.cores, &run->device));
-    return LT_OK;
-}
-
 /* What rank 0 found out, to all. */
 static lt_status share_position(lt_run *run) {
     LT_CHECK(lt_grid_broadcast(&run->grid, run->resumed_from, sizeof run->resumed_from, 0));
@@ -224,6 +218,7 @@ static lt_status make_model(lt_run *run) {
     LT_CHECK(lt_model_create(&run->model_options, run->device, &run->model));
     LT_CHECK(lt_zero_create(run));
     LT_CHECK(lt_run_allocate(run));
+    LT_CHECK(lt_run_stage_allocate(run));
     LT_CHECK(fill_model(run));
     if (run->first_step <= run->config.train.steps) LT_CHECK(start_loader(run));
     if (run->grid.rank == 0) LT_CHECK(lt_metrics_open(run->config.log.dir, run->step, &run->metrics));
@@ -246,7 +241,7 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, first && !lt_run_may_resume(run) ? divided : LT_OK));
     LT_CHECK(lt_run_share(run, open_data(run)));
     LT_CHECK(compare_data(run));
-    LT_CHECK(lt_run_share(run, open_device(run)));
+    LT_CHECK(lt_run_open_device(run));
     lt_run_fill_model_options(run);
     LT_CHECK(lt_run_share(run, lt_registry_create(&run->model_options.shape, &run->registry)));
     LT_CHECK(lt_run_share(run, lt_run_check_memory(run)));
@@ -259,7 +254,6 @@ lt_status lt_run_open(lt_run *run) {
     lt_run_fill_model_options(run);
     LT_CHECK(lt_provenance_fill(&run->grid, run->device, &run->provenance));
     LT_CHECK(lt_run_share(run, first ? lt_run_plan_saves(run) : LT_OK));
-    run->peak_gflops = lt_cpu_device_measure_gflops(run->device);
     LT_CHECK(lt_run_share(run, make_model(run)));
     const lt_reducer_options reducer = lt_run_reducer_options(run);
     LT_CHECK(lt_run_share(run, lt_reducer_open(&run->grid, &reducer, &run->reducer)));
@@ -288,6 +282,7 @@ void lt_run_close(lt_run *run) {
         lt_folder_unmake(run->config.checkpoint.dir, run->made_folder);
         lt_folder_unmake(run->config.log.dir, run->made_log);
     }
+    lt_run_stage_free(run);
     free(run->tensor_memory);
     free(run->step_workspace);
     free(run->evaluation_sums);

@@ -7,6 +7,7 @@
 #include "trainer/progress.h"
 #include "trainer/schedule.h"
 #include "trainer/spike.h"
+#include "trainer/staging.h"
 #include "trainer/zero.h"
 
 #include <math.h>
@@ -165,14 +166,14 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
 
 static lt_status reduce_begin(void *context, lt_mem gradients, int64_t first, int64_t count) {
     const training *t = context;
-    return lt_reducer_begin(t->run->reducer, (float *)(void *)gradients.address, first, count);
+    return lt_run_stage_reduce_begin(t->run, gradients, first, count);
 }
 
 static lt_status reduce_end(void *context) {
     training *t = context;
     lt_reducer_times times;
     lt_watchdog_tick("gradient reduction", t->options.update.step);
-    LT_CHECK(lt_reducer_end(t->run->reducer, &times));
+    LT_CHECK(lt_run_stage_reduce_end(t->run, lt_model_gradients(t->run->model), &times));
     t->run->interval.comm_wait_ms += times.waited_ms;
     t->run->interval.comm_ms += fmax(times.busy_ms, times.waited_ms);
     return LT_OK;
@@ -187,8 +188,7 @@ static lt_status gather_parameters(void *context, lt_mem parameters) {
     training *t = context;
     lt_watchdog_tick("gathering the updated weights", t->options.update.step);
     const double begin = lt_now_s();
-    LT_CHECK(t->run->device->ops->synchronise(t->run->device));
-    LT_CHECK(lt_all_gather(&t->run->grid, (float *)(void *)parameters.address, lt_zero_cuts(t->run)));
+    LT_CHECK(lt_run_stage_gather_parameters(t->run, parameters));
     lt_run_waited(t->run, begin);
     return LT_OK;
 }

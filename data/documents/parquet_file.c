@@ -2,7 +2,7 @@
 #include "data/documents/parquet_file.h"
 
 #include "comm/interrupt.h"
-#include "data/plugin.h"
+#include "comm/plugin.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -13,7 +13,7 @@
  *   - no piece is UNUSED: those are split as the last merge into them was made, wherever in the text;
  *   - the space that was cut at comes back as the dummy prefix of the next part, or stays if there is none.
  */
-#include "data/plugin.h"
+#include "comm/plugin.h"
 #include "data/plugins/sentencepiece.h"
 #include "data/tokenizers/sentencepiece_model.h"
 

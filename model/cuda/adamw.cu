@@ -9,8 +9,8 @@ struct adamw_factors {
     float scale, keep1, add1, keep2, add2, step, root_scale, epsilon, decay;
 };
 
-/* w -= lr (mhat / (sqrt(vhat) + eps) + decay w), with the bias corrections folded into `step` and `root_scale`.
- * What is fused is written out, so that the bits do not depend on where a compiler fuses. */
+/* w -= lr (mhat / (sqrt(vhat) + eps) + decay w), with the bias corrections folded into `step` and
+ * `root_scale`. What is fused is written out, so that the bits do not depend on where a compiler fuses. */
 static __device__ __forceinline__ void update(const adamw_factors &f, float gradient, float &weight, float &m,
                                               float &v) {
     const float g = gradient * f.scale;
@@ -60,6 +60,7 @@ void lt_cuda_adamw(lt_device *base, lt_mem weights, lt_mem gradients, lt_mem m, 
     };
     const auto kernel = all_aligned(weights, gradients, m, v) ? adamw<true> : adamw<false>;
     lt_cuda_note(device, "AdamW",
-                 LT_LAUNCH(kernel, blocks(divide_up(count, BLOCK)), THREADS, 0, device->stream, floats_of(weights),
-                           floats_of(gradients), floats_of(m), floats_of(v), count, factors));
+                 LT_LAUNCH(kernel, blocks(divide_up(count, BLOCK)), THREADS, 0, device->stream,
+                           floats_of(weights), floats_of(gradients), floats_of(m), floats_of(v), count,
+                           factors));
 }

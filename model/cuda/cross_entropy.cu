@@ -1,4 +1,5 @@
-/* The loss, and its gradient in place of the logits: of a whole vocabulary, or of one that is cut among ranks. */
+/* The loss, and its gradient in place of the logits: of a whole vocabulary, or of one that is cut among
+ * ranks. */
 #include "model/cuda/vector.h"
 
 constexpr unsigned MOST_THREADS = 512;
@@ -11,11 +12,13 @@ struct row_sum {
 };
 
 /* Of the block's row, for all threads. A thread goes once through its columns, with the largest logit so far
- * and a float32 sum of exponentials under it, of a few hundred terms at most; the threads' sums are doubles. */
-template <bool wide> static __device__ __forceinline__ row_sum sum_exponentials(const bf16 *logits, int64_t count) {
+ * and a float32 sum of exponentials under it, of a few hundred terms at most; the threads' sums are doubles.
+ */
+template <bool wide>
+static __device__ __forceinline__ row_sum sum_exponentials(const bf16 *logits, int64_t count) {
     float own[PACK], largest = LOWEST, sum = 0.0f;
     for (int64_t i = threadIdx.x * PACK; i < count; i += blockDim.x * PACK) {
-        load<wide>(logits + i, count - i, own, -INFINITY);
+        load_end<wide>(logits + i, count - i, own, -INFINITY);
         float before = largest;
 #pragma unroll
         for (int j = 0; j < PACK; j++) largest = fmaxf(largest, own[j]);
@@ -29,12 +32,13 @@ template <bool wide> static __device__ __forceinline__ row_sum sum_exponentials(
 
 /* logits = (p - [target]) scale, from the logits; 0 from `count` to `width`. */
 template <bool wide>
-static __device__ __forceinline__ void write_gradients(bf16 *logits, int64_t count, int64_t width, int64_t target,
-                                                       float largest, double sum, double scale) {
+static __device__ __forceinline__ void write_gradients(bf16 *logits, int64_t count, int64_t width,
+                                                       int64_t target, float largest, double sum,
+                                                       double scale) {
     const float factor = static_cast<float>(scale / sum), less = static_cast<float>(-scale);
     float own[PACK];
     for (int64_t i = threadIdx.x * PACK; i < width; i += blockDim.x * PACK) {
-        load<wide>(logits + i, count - i, own, -INFINITY);
+        load_end<wide>(logits + i, count - i, own, -INFINITY);
 #pragma unroll
         for (int j = 0; j < PACK; j++)
             own[j] = fmaf(expf(own[j] - largest), factor, i + j == target ? less : 0.0f);
@@ -42,11 +46,12 @@ static __device__ __forceinline__ void write_gradients(bf16 *logits, int64_t cou
     }
 }
 
-/* A block a row, 8 columns a thread and turn: 2 bytes read and 2 written a logit, and 2 bytes more from the L2,
- * which the rows that the GPU has at a time fit into. */
+/* A block a row, 8 columns a thread and turn: 2 bytes read and 2 written a logit, and 2 bytes more from the
+ * L2, which the rows that the GPU has at a time fit into. */
 template <bool wide>
 static __global__ void __launch_bounds__(MOST_THREADS)
-    lose(bf16 *logits, const int32_t *targets, int64_t vocabulary, double scale, bool gradient, double *losses) {
+    lose(bf16 *logits, const int32_t *targets, int64_t vocabulary, double scale, bool gradient,
+         double *losses) {
     const int64_t target = targets[blockIdx.x];
     logits += blockIdx.x * vocabulary;
     const float target_logit = read(logits + target);
@@ -63,8 +68,9 @@ void lt_cuda_cross_entropy(lt_device *base, lt_mem logits, lt_mem targets, int64
     if (rows == 0) return;
     const auto kernel = is_wide(vocabulary, logits) ? lose<true> : lose<false>;
     lt_cuda_note(device, "the loss",
-                 LT_LAUNCH(kernel, blocks(rows), threads_for(divide_up<int64_t>(vocabulary, PACK), MOST_THREADS), 0,
-                           device->stream, bf16_of(logits), integers_of(targets), vocabulary, scale, gradient,
+                 LT_LAUNCH(kernel, blocks(rows),
+                           threads_for(divide_up<int64_t>(vocabulary, PACK), MOST_THREADS), 0, device->stream,
+                           bf16_of(logits), integers_of(targets), vocabulary, scale, gradient,
                            doubles_of(losses)));
 }
 
@@ -92,8 +98,8 @@ static __device__ __forceinline__ int64_t target_of(const cut_rows &cut) {
     return column >= 0 && column < cut.vocabulary.count ? column : -1;
 }
 
-/* The logits stay as they are: a gradient of them is rounded once, by the other half. A rank with no token has
- * a sum of 0. */
+/* The logits stay as they are: a gradient of them is rounded once, by the other half. A rank with no token
+ * has a sum of 0. */
 template <bool wide> static __global__ void __launch_bounds__(MOST_THREADS) give_part(cut_rows cut) {
     const bf16 *logits = cut.logits + blockIdx.x * cut.vocabulary.width;
     const row_sum row = sum_exponentials<wide>(logits, cut.vocabulary.count);
@@ -108,7 +114,8 @@ template <bool wide> static __global__ void __launch_bounds__(MOST_THREADS) give
 /* Ranks in order. */
 static __device__ row_sum join_parts(const cut_rows &cut, double *loss) {
     double largest = parts_of(cut, 0)[LT_LOSS_LARGEST], sum = 0.0, target = 0.0;
-    for (int rank = 1; rank < cut.ranks; rank++) largest = fmax(largest, parts_of(cut, rank)[LT_LOSS_LARGEST]);
+    for (int rank = 1; rank < cut.ranks; rank++)
+        largest = fmax(largest, parts_of(cut, rank)[LT_LOSS_LARGEST]);
     for (int rank = 0; rank < cut.ranks; rank++) {
         const double *parts = parts_of(cut, rank);
         sum += parts[LT_LOSS_SUM] * exp(parts[LT_LOSS_LARGEST] - largest);

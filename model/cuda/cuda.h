@@ -14,12 +14,13 @@ extern "C" {
  * used. Local. */
 int lt_cuda_device_count(const char **why);
 
-/* Device `index` of those. LT_BAD_INPUT: there is no such device, or it is older than this build serves. LT_IO:
- * it does not answer. Local. */
+/* Device `index` of those. LT_BAD_INPUT: there is no such device, or it is older than this build serves.
+ * LT_IO: it does not answer. Local. */
 lt_status lt_cuda_device_create(int index, lt_device **device);
 
 typedef struct lt_cuda_description {
     char name[128];           /* "NVIDIA H100 80GB HBM3" */
+    char bus[32];             /* where it is on its host: "0000:17:00.0" */
     int capability;           /* 90 */
     size_t memory, available; /* bytes; what is not taken now */
     double peak_tflops;       /* bfloat16, dense, as the vendor states it; 0: not known */
@@ -27,6 +28,13 @@ typedef struct lt_cuda_description {
 
 /* Of a CUDA device. Local. */
 lt_status lt_cuda_device_describe(lt_device *device, lt_cuda_description *description);
+
+/* What the plugin exports, as `lt_cuda_plugin` (comm/plugin.h). */
+typedef struct lt_cuda_functions {
+    int (*device_count)(const char **why);
+    lt_status (*device_create)(int index, lt_device **device);
+    lt_status (*device_describe)(lt_device *device, lt_cuda_description *description);
+} lt_cuda_functions;
 
 #ifdef __cplusplus
 }

@@ -232,6 +232,8 @@ lt_status lt_cuda_device_describe(lt_device *base, lt_cuda_description *descript
     *description = {};
     lt_cuda_note(device, "asking for its properties", cudaGetDeviceProperties(&properties, device->index));
     lt_cuda_note(device, "asking for its memory", cudaMemGetInfo(&description->available, &description->memory));
+    lt_cuda_note(device, "asking where it is",
+                 cudaDeviceGetPCIBusId(description->bus, sizeof description->bus, device->index));
     LT_CHECK(check(device));
     snprintf(description->name, sizeof description->name, "%.127s", device->chip);
     description->capability = properties.major * 10 + properties.minor;

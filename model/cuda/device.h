@@ -64,7 +64,8 @@ void lt_cuda_sum_squares(lt_device *, lt_mem values, int64_t count, lt_mem sums)
 void lt_cuda_adamw(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
                    const lt_adamw *);
 
-/* model/cuda/gemm.cu: what it may use of the scratch is part of its choices, so it is the same in every run. */
+/* model/cuda/gemm.cu: what it may use of the scratch is part of its choices, so it is the same in every run.
+ */
 constexpr size_t LT_CUDA_GEMM_WORKSPACE = 32 << 20;
 lt_status lt_cuda_gemm_create(cuda_device *);
 void lt_cuda_gemm_destroy(cuda_device *);
@@ -79,10 +80,10 @@ void lt_cuda_embedding_backward(lt_device *, lt_mem tokens, const lt_vocabulary 
 
 /* model/cuda/rmsnorm.cu */
 size_t lt_cuda_rmsnorm_scratch_bytes(int64_t rows, int64_t hidden);
-void lt_cuda_rmsnorm_forward(lt_device *, lt_mem x, lt_mem weight, double epsilon, int64_t rows, int64_t hidden,
-                             lt_mem y, lt_mem inverse_rms);
-void lt_cuda_rmsnorm_backward(lt_device *, lt_mem x, lt_mem weight, lt_mem inverse_rms, lt_mem d_y, int64_t rows,
-                              int64_t hidden, lt_mem d_x, lt_mem d_weight);
+void lt_cuda_rmsnorm_forward(lt_device *, lt_mem x, lt_mem weight, double epsilon, int64_t rows,
+                             int64_t hidden, lt_mem y, lt_mem inverse_rms);
+void lt_cuda_rmsnorm_backward(lt_device *, lt_mem x, lt_mem weight, lt_mem inverse_rms, lt_mem d_y,
+                              int64_t rows, int64_t hidden, lt_mem d_x, lt_mem d_weight);
 
 /* model/cuda/rope.cu */
 void lt_cuda_rope(lt_device *, lt_mem x, int64_t stride, lt_mem table, int64_t rows, int64_t length,

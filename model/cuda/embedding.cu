@@ -6,8 +6,8 @@ constexpr unsigned MOST_THREADS = 128;
 /* A thread copies 8 elements: 2 bytes read and 2 written. */
 template <bool wide>
 static __global__ void __launch_bounds__(MOST_THREADS)
-    embed(const int32_t *tokens, lt_vocabulary vocabulary, const bf16 *weight, int64_t hidden, unsigned chunks,
-          bf16 *out) {
+    embed(const int32_t *tokens, lt_vocabulary vocabulary, const bf16 *weight, int64_t hidden,
+          unsigned chunks, bf16 *out) {
     const int64_t row = row_of(chunks), column = column_of(chunks), left = hidden - column;
     if (left <= 0) return;
     const int64_t token = tokens[row] - vocabulary.first;
@@ -24,7 +24,8 @@ void lt_cuda_embedding_forward(lt_device *base, lt_mem tokens, const lt_vocabula
     const auto kernel = is_wide(hidden, weight, out) ? embed<true> : embed<false>;
     lt_cuda_note(device, "the embedding",
                  LT_LAUNCH(kernel, blocks(rows * chunks.a_row), chunks.threads, 0, device->stream,
-                           integers_of(tokens), *vocabulary, bf16_of(weight), hidden, chunks.a_row, bf16_of(out)));
+                           integers_of(tokens), *vocabulary, bf16_of(weight), hidden, chunks.a_row,
+                           bf16_of(out)));
 }
 
 /* ---- backward: sorting ----
@@ -47,7 +48,8 @@ static __device__ __forceinline__ int64_t row_of_key(uint64_t key) {
     return static_cast<int64_t>(key & 0xffffffffu);
 }
 
-static __device__ __forceinline__ uint64_t key_of(const int32_t *tokens, lt_vocabulary vocabulary, int64_t row) {
+static __device__ __forceinline__ uint64_t key_of(const int32_t *tokens, lt_vocabulary vocabulary,
+                                                  int64_t row) {
     const int64_t token = tokens[row] - vocabulary.first;
     const bool inside = token >= 0 && token < vocabulary.count;
     return static_cast<uint64_t>(inside ? token : vocabulary.count) << 32 | static_cast<uint64_t>(row);
@@ -63,7 +65,7 @@ static __global__ void __launch_bounds__(SORT_THREADS)
         keys[i] = begin + i < rows ? key_of(tokens, vocabulary, begin + i) : ~static_cast<uint64_t>(0);
     for (unsigned length = 2; length <= RUN; length *= 2)
         for (unsigned apart = length / 2; apart > 0; apart /= 2) {
-            const unsigned low = threadIdx.x / apart * 2 * apart + threadIdx.x % apart, high = low + apart;
+            const unsigned low = 2 * threadIdx.x - (threadIdx.x & (apart - 1)), high = low + apart;
             __syncthreads();
             const uint64_t a = keys[low], b = keys[high];
             const bool ascending = (low & length) == 0;
@@ -73,7 +75,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
             }
         }
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < RUN && begin + i < rows; i += SORT_THREADS) sorted[begin + i] = keys[i];
+    for (unsigned i = threadIdx.x; i < RUN && begin + i < rows; i += SORT_THREADS)
+        sorted[begin + i] = keys[i];
 }
 
 /* How many of `count` ascending keys are below `key`. */
@@ -89,14 +92,14 @@ static __device__ __forceinline__ int64_t rank_of(uint64_t key, const uint64_t *
     return low;
 }
 
-/* Pairs of sorted runs of `length` into runs of twice that: each key goes to where the keys below it in its own
- * run and in the other one leave it. A thread a key; 8 bytes read and 8 written, and log2(length) more reads
- * from the L2. */
+/* Pairs of sorted runs of `length` into runs of twice that: each key goes to where the keys below it in its
+ * own run and in the other one leave it. A thread a key; 8 bytes read and 8 written, and log2(length) more
+ * reads from the L2. */
 static __global__ void __launch_bounds__(MERGE_THREADS)
     merge_runs(const uint64_t *from, int64_t rows, int64_t length, uint64_t *to) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * MERGE_THREADS + threadIdx.x;
     if (i >= rows) return;
-    const int64_t own = i / length * length, pair = i / (2 * length) * 2 * length;
+    const int64_t own = i & -length, pair = i & -2 * length; /* a power of two */
     const int64_t other = own == pair ? pair + length : pair, left = rows - other;
     const int64_t below = rank_of(from[i], from + other, left < 0 ? 0 : left < length ? left : length);
     to[pair + (i - own) + below] = from[i];
@@ -142,7 +145,8 @@ static __global__ void __launch_bounds__(MOST_SUM_THREADS)
         for (int64_t at = first; there == AT_A_TIME; at += AT_A_TIME) {
             uint64_t key[AT_A_TIME];
 #pragma unroll
-            for (int i = 0; i < AT_A_TIME; i++) key[i] = at + i < rows ? keys[at + i] : ~static_cast<uint64_t>(0);
+            for (int i = 0; i < AT_A_TIME; i++)
+                key[i] = at + i < rows ? keys[at + i] : ~static_cast<uint64_t>(0);
             there = 0;
 #pragma unroll
             for (int i = 0; i < AT_A_TIME; i++) there += token_of(key[i]) == token;
@@ -166,7 +170,7 @@ void lt_cuda_embedding_backward(lt_device *base, lt_mem tokens, const lt_vocabul
     const uint64_t *keys = sort_tokens(device, tokens, vocabulary, rows);
     const auto kernel = is_wide(hidden, d_out, d_weight) ? sum_tokens<true> : sum_tokens<false>;
     lt_cuda_note(device, "the embedding's backward pass",
-                 LT_LAUNCH(kernel, blocks(rows), threads_for(divide_up<int64_t>(hidden, FOUR), MOST_SUM_THREADS), 0,
-                           device->stream, keys, rows, vocabulary->count, bf16_of(d_out), hidden,
-                           floats_of(d_weight)));
+                 LT_LAUNCH(kernel, blocks(rows),
+                           threads_for(divide_up<int64_t>(hidden, FOUR), MOST_SUM_THREADS), 0, device->stream,
+                           keys, rows, vocabulary->count, bf16_of(d_out), hidden, floats_of(d_weight)));
 }

@@ -25,13 +25,15 @@ static __global__ void __launch_bounds__(THREADS) add(number *to, const number *
             store_all(to + i, sum);
         }
     } else {
-        for (int64_t i = begin + threadIdx.x; i < end; i += THREADS) write(to + i, read(to + i) + read(from + i));
+        for (int64_t i = begin + threadIdx.x; i < end; i += THREADS)
+            write(to + i, read(to + i) + read(from + i));
     }
 }
 
 template <typename number>
 static cudaError_t launch_add(cuda_device *device, bool wide, number *to, const number *from, int64_t count) {
-    if (wide) return LT_LAUNCH((add<true, number>), blocks_of(count), THREADS, 0, device->stream, to, from, count);
+    if (wide)
+        return LT_LAUNCH((add<true, number>), blocks_of(count), THREADS, 0, device->stream, to, from, count);
     return LT_LAUNCH((add<false, number>), blocks_of(count), THREADS, 0, device->stream, to, from, count);
 }
 
@@ -65,25 +67,29 @@ void lt_cuda_round_to(lt_device *base, lt_mem to, lt_mem from, int64_t count) {
     cuda_device *device = cuda_of(base);
     if (count == 0) return;
     const auto kernel = all_aligned(to, from) ? round_to<true> : round_to<false>;
-    lt_cuda_note(device, "rounding",
-                 LT_LAUNCH(kernel, blocks_of(count), THREADS, 0, device->stream, bf16_of(to), floats_of(from), count));
+    lt_cuda_note(
+        device, "rounding",
+        LT_LAUNCH(kernel, blocks_of(count), THREADS, 0, device->stream, bf16_of(to), floats_of(from), count));
 }
 
-/* A block sums a piece: thread t has elements 4 t ... of every 2,048 in one double, 64 squares in all, and the
- * threads' doubles are added along a fixed tree. Squares as doubles: a gradient of 1e30 is large, not infinite. */
+/* A block sums a piece: thread t has elements 4 t ... of every 2,048 in one double, 64 squares in all, and
+ * the threads' doubles are added along a fixed tree. Squares as doubles: a gradient of 1e30 is large, not
+ * infinite. */
 constexpr unsigned PIECE_THREADS = 512;
 
 template <bool wide>
-static __global__ void __launch_bounds__(PIECE_THREADS) sum_squares(const float *values, int64_t count, double *sums) {
+static __global__ void __launch_bounds__(PIECE_THREADS)
+    sum_squares(const float *values, int64_t count, double *sums) {
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * LT_FLAT_PIECE;
     const int64_t end = count - begin < LT_FLAT_PIECE ? count : begin + LT_FLAT_PIECE;
     double sum = 0.0;
 #pragma unroll 4
     for (int64_t i = begin + threadIdx.x * FOUR; i < end; i += PIECE_THREADS * FOUR) {
         float own[FOUR];
-        load<wide>(values + i, end - i, own);
+        load_end<wide>(values + i, end - i, own);
 #pragma unroll
-        for (int j = 0; j < FOUR; j++) sum = fma(static_cast<double>(own[j]), static_cast<double>(own[j]), sum);
+        for (int j = 0; j < FOUR; j++)
+            sum = fma(static_cast<double>(own[j]), static_cast<double>(own[j]), sum);
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -98,18 +104,20 @@ void lt_cuda_sum_squares(lt_device *base, lt_mem values, int64_t count, lt_mem s
                            floats_of(values), count, doubles_of(sums)));
 }
 
-/* A block a segment: its threads bring 1,024 doubles at a time to shared memory (8 KiB), and the first one adds
- * them in order, which is the contract. */
+/* A block a segment: its threads bring 1,024 doubles at a time to shared memory (8 KiB), and the first one
+ * adds them in order, which is the contract. */
 constexpr unsigned SEGMENT_THREADS = 256;
 constexpr int BROUGHT = 1024;
 
-static __global__ void __launch_bounds__(SEGMENT_THREADS) sum_segments(const double *values, int64_t length, double *sums) {
+static __global__ void __launch_bounds__(SEGMENT_THREADS)
+    sum_segments(const double *values, int64_t length, double *sums) {
     LT_SHARED(double, brought, BROUGHT);
     values += blockIdx.x * length;
     double sum = 0.0;
     for (int64_t begin = 0; begin < length; begin += BROUGHT) {
         const int count = static_cast<int>(length - begin < BROUGHT ? length - begin : BROUGHT);
-        for (int i = static_cast<int>(threadIdx.x); i < count; i += SEGMENT_THREADS) brought[i] = values[begin + i];
+        for (int i = static_cast<int>(threadIdx.x); i < count; i += SEGMENT_THREADS)
+            brought[i] = values[begin + i];
         __syncthreads();
 #pragma unroll 8
         for (int i = 0; threadIdx.x == 0 && i < count; i++) sum += brought[i];
@@ -122,6 +130,6 @@ void lt_cuda_sum_segments(lt_device *base, lt_mem values, int64_t segments, int6
     cuda_device *device = cuda_of(base);
     if (segments == 0) return;
     lt_cuda_note(device, "sums of segments",
-                 LT_LAUNCH(sum_segments, blocks(segments), SEGMENT_THREADS, 0, device->stream, doubles_of(values),
-                           length, doubles_of(sums)));
+                 LT_LAUNCH(sum_segments, blocks(segments), SEGMENT_THREADS, 0, device->stream,
+                           doubles_of(values), length, doubles_of(sums)));
 }

@@ -3,10 +3,14 @@
  * the very same sources with a twin of this header.
  *
  *   LT_LAUNCH(kernel, grid, block, shared_bytes, stream, arguments...)
- *       gives a cudaError_t: of the launch, or of anything before it that had not been asked for. A template's
- *       instance in parentheses where it has a comma: LT_LAUNCH((norm<64, true>), ...).
- *   LT_SHARED(type, name, count)       an array in shared memory; count is a constant
- *   LT_DYNAMIC_SHARED(type, name)      a pointer to the launch's shared_bytes, aligned to 1024
+ *       gives a cudaError_t: of the launch, or of anything before it that had not been asked for. A
+ *       template's instance in parentheses where it has a comma: LT_LAUNCH((norm<64, true>), ...).
+ *
+ *   LT_SHARED(type, name, count)
+ *       an array in shared memory; count is a constant.
+ *
+ *   LT_DYNAMIC_SHARED(type, name)
+ *       a pointer to the launch's shared_bytes, aligned to 1024.
  */
 #ifndef LT_MODEL_CUDA_LAUNCH_H
 #define LT_MODEL_CUDA_LAUNCH_H
@@ -14,8 +18,10 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+/* clang-format off */
 #define LT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((kernel)<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__), cudaGetLastError())
+/* clang-format on */
 
 #define LT_SHARED(type, name, count) __shared__ type name[count]
 

@@ -8,12 +8,11 @@ constexpr unsigned MOST_THREADS = 256;
  * from memory and by the other heads from the cache. */
 template <bool wide>
 static __global__ void __launch_bounds__(MOST_THREADS)
-    rotate(bf16 *x, int64_t stride, const float *table, int64_t length, int64_t first, int heads, int half,
+    rotate(bf16 *x, int64_t stride, const float *table, unsigned length, int64_t first, int heads, int half,
            float sign) {
-    const int64_t token = blockIdx.x;
     const int packs = divide_up(half, PACK);
-    const float *cosine = table + (first + token % length) * 2 * half, *sine = cosine + half;
-    x += token * stride;
+    const float *cosine = table + (first + blockIdx.x % length) * 2 * half, *sine = cosine + half;
+    x += blockIdx.x * stride;
     for (int i = static_cast<int>(threadIdx.x); i < heads * packs; i += static_cast<int>(blockDim.x)) {
         const int at = i % packs * PACK, left = half - at;
         bf16 *low = x + static_cast<int64_t>(i / packs) * 2 * half + at, *high = low + half;
@@ -39,8 +38,9 @@ void lt_cuda_rope(lt_device *base, lt_mem x, int64_t stride, lt_mem table, int64
     if (rows == 0) return;
     const int64_t half = head_size / 2;
     const auto kernel = is_wide(half, x, table) && stride % PACK == 0 ? rotate<true> : rotate<false>;
-    lt_cuda_note(device, "rotary positions",
-                 LT_LAUNCH(kernel, blocks(rows), threads_for(heads * divide_up<int64_t>(half, PACK), MOST_THREADS), 0,
-                           device->stream, bf16_of(x), stride, floats_of(table), length, first,
-                           static_cast<int>(heads), static_cast<int>(half), inverse ? -1.0f : 1.0f));
+    lt_cuda_note(
+        device, "rotary positions",
+        LT_LAUNCH(kernel, blocks(rows), threads_for(heads * divide_up<int64_t>(half, PACK), MOST_THREADS), 0,
+                  device->stream, bf16_of(x), stride, floats_of(table), static_cast<unsigned>(length), first,
+                  static_cast<int>(heads), static_cast<int>(half), inverse ? -1.0f : 1.0f));
 }

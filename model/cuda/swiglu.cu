@@ -54,8 +54,8 @@ void lt_cuda_swiglu_forward(lt_device *base, lt_mem gate_up, int64_t rows, int64
     const row_chunks chunks = chunks_of(ffn, MOST_THREADS);
     const auto kernel = is_wide(ffn, gate_up, out) ? activate<true> : activate<false>;
     lt_cuda_note(device, "the activation",
-                 LT_LAUNCH(kernel, blocks(rows * chunks.a_row), chunks.threads, 0, device->stream, bf16_of(gate_up),
-                           ffn, chunks.a_row, bf16_of(out)));
+                 LT_LAUNCH(kernel, blocks(rows * chunks.a_row), chunks.threads, 0, device->stream,
+                           bf16_of(gate_up), ffn, chunks.a_row, bf16_of(out)));
 }
 
 void lt_cuda_swiglu_backward(lt_device *base, lt_mem gate_up, lt_mem d_out, int64_t rows, int64_t ffn,
@@ -66,6 +66,7 @@ void lt_cuda_swiglu_backward(lt_device *base, lt_mem gate_up, lt_mem d_out, int6
     const auto kernel =
         is_wide(ffn, gate_up, d_out, d_gate_up, out) ? activate_backward<true> : activate_backward<false>;
     lt_cuda_note(device, "the activation's backward pass",
-                 LT_LAUNCH(kernel, blocks(rows * chunks.a_row), chunks.threads, 0, device->stream, bf16_of(gate_up),
-                           bf16_of(d_out), ffn, chunks.a_row, bf16_of(d_gate_up), bf16_of(out)));
+                 LT_LAUNCH(kernel, blocks(rows * chunks.a_row), chunks.threads, 0, device->stream,
+                           bf16_of(gate_up), bf16_of(d_out), ffn, chunks.a_row, bf16_of(d_gate_up),
+                           bf16_of(out)));
 }

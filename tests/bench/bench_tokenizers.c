@@ -4,7 +4,7 @@
  * FILE: documents, each its length (uint64, as this machine has it) and its bytes. A line on stdin is one
  * round: "ours" by lt_encode(), "library" by SentencePiece's own Encode(), a document a call; the answer is
  * the seconds it took and how many ids it gave. */
-#include "data/plugin.h"
+#include "comm/plugin.h"
 #include "data/plugins/sentencepiece.h"
 #include "data/tokenizer.h"
 

@@ -91,6 +91,23 @@ test_a_run_repeats_to_the_byte() {
   same_metrics first/out second/out
 }
 
+recomputes() { # RANKS TENSOR KIND
+  expect 0 train "$1" train.steps=3 parallel.tensor="$2" train.recompute="$3" checkpoint.dir=again
+  expect_line stderr "activations .* \\(recompute $3\\)"
+  same_tensors again/step_00000003.h5 "../kept$2/step_00000003.h5"
+}
+
+test_recomputation_keeps_the_bits() {
+  write_tiny_config
+  local tensor kind
+  for tensor in 1 2; do
+    expect 0 train $tensor train.steps=3 parallel.tensor=$tensor checkpoint.dir=../kept$tensor
+    for kind in attention full; do try_apart recomputes $tensor $tensor $kind; done
+  done
+  try_apart recomputes 2 1 full
+  all_held
+}
+
 test_seeds_change_weights_and_order() {
   write_tiny_config
   expect 0 train 1 train.steps=2 checkpoint.dir=a

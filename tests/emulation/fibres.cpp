@@ -115,7 +115,7 @@ const char *kernel_name;
 const std::function<void()> *kernel;
 fibre *current;
 void *scheduler_stack_pointer;
-size_t dynamic_size;
+size_t dynamic_size, most_shared;
 #if WITH_ASAN
 void *scheduler_asan_stack;
 const void *scheduler_bottom;
@@ -278,7 +278,7 @@ int lane() {
     return static_cast<int>(current->number % WARP);
 }
 
-void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
+void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes, size_t shared_limit,
             const std::function<void()> &thread) {
     std::lock_guard<std::mutex> lock(one_kernel);
     kernel_name = name;
@@ -286,6 +286,7 @@ void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
     gridDim = grid;
     blockDim = block_size;
     dynamic_size = dynamic_bytes;
+    most_shared = shared_limit;
     count.launches++;
     const unsigned threads = block_size.x * block_size.y * block_size.z;
     if (threads == 0 || threads > 1024) fail("a block of %u threads", threads);
@@ -318,8 +319,12 @@ void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes,
 
 void *shared(const void *key, size_t bytes, size_t alignment) {
     block *b = current->home;
-    for (const block::array &array : b->arrays)
+    size_t total = dynamic_size + bytes;
+    for (const block::array &array : b->arrays) {
         if (array.key == key) return array.memory;
+        total += array.bytes;
+    }
+    if (total > most_shared) fail("%zu bytes of shared memory, of at most %zu", total, most_shared);
     b->arrays.push_back({key, nan_filled(bytes, alignment), bytes});
     return b->arrays.back().memory;
 }

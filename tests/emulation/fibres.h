@@ -1,10 +1,10 @@
 /* How a kernel runs on the host: each thread of a block is a fibre (its own stack, switched by hand), and the
  * fibres of a block take turns, each until it waits for others.
  *
- * What a GPU leaves open is made as adverse as can be, so that a kernel that relies on luck fails: threads and
- * blocks run in ascending, descending or drawn orders (emulation_set_order); shared memory begins as NaN; each
- * shared array is an allocation of its exact size, so that AddressSanitizer sees an access beyond it. A kernel
- * that cannot go on (a barrier that some threads of a block do not reach, lanes of a warp at different
+ * What a GPU leaves open is made as adverse as can be, so that a kernel that relies on luck fails: threads
+ * and blocks run in ascending, descending or drawn orders (emulation_set_order); shared memory begins as NaN;
+ * each shared array is an allocation of its exact size, so that AddressSanitizer sees an access beyond it. A
+ * kernel that cannot go on (a barrier that some threads of a block do not reach, lanes of a warp at different
  * exchanges) ends the program with a line that names it. Kernels are run one at a time, to their end, by the
  * thread that launches them.
  */
@@ -31,20 +31,21 @@ extern dim3 blockDim, gridDim;
 
 namespace emulation {
 
-/* 0: threads and blocks in ascending order; 1: descending; others: drawn from this seed. For all launches that
- * follow. */
+/* 0: threads and blocks in ascending order; 1: descending; others: drawn from this seed. For all launches
+ * that follow. */
 void set_order(uint64_t seed);
 
 /* What the launches so far did. */
 struct counts {
     uint64_t launches, threads, barriers, exchanges;
-    uint64_t shared_accesses;  /* of a warp, by the wrappers of instructions.h */
-    uint64_t bank_conflicts;   /* of them, turns beyond those that the bytes need */
-    uint64_t products;         /* m16n8k16 of a warp */
+    uint64_t shared_accesses; /* of a warp, by the wrappers of instructions.h */
+    uint64_t bank_conflicts;  /* of them, turns beyond those that the bytes need */
+    uint64_t products;        /* m16n8k16 of a warp */
 };
 extern counts count;
 
-void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic_bytes,
+/* `shared_limit`: of the block's arrays and its dynamic shared memory together. */
+void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit,
             const std::function<void()> &thread);
 
 /* Memory of the block, the same for all of its threads that ask with one key: first 0xff everywhere. */
@@ -70,8 +71,8 @@ void wait_until(const char *what, const std::function<bool()> &done);
 void shared_access(const void *address, size_t bytes);
 void count_access(size_t bytes);
 
-/* Copies to shared memory that this thread has asked for and not yet waited for: `to` is NaN until it has, then
- * what lies at `from` by then, or 0 where it is not `there`. A wait leaves the last `left` groups. */
+/* Copies to shared memory that this thread has asked for and not yet waited for: `to` is NaN until it has,
+ * then what lies at `from` by then, or 0 where it is not `there`. A wait leaves the last `left` groups. */
 void copy_later(void *to, const void *from, size_t bytes, bool there);
 void commit_copies();
 void wait_for_copies(int left);
@@ -81,6 +82,6 @@ void wait_for_copies(int left);
 
 int lane();
 
-}
+} // namespace emulation
 
 #endif

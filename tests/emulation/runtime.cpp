@@ -40,6 +40,14 @@ thread_local int own_device;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t fault = cudaSuccess;
 
+/* EMULATED_FAULT_AT=N: launch number N and all after it meet the error that EMULATED_FAULT names. */
+void count_launch() {
+    static int left = number_of("EMULATED_FAULT_AT", -1);
+    const char *name = getenv("EMULATED_FAULT");
+    if (left > 0 && --left == 0)
+        fault = name != nullptr && strcmp(name, "ECC") == 0 ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
+}
+
 cudaError_t answer(cudaError_t error) {
     if (error == cudaSuccess) error = fault;
     if (error != cudaSuccess) last_error = error;
@@ -113,6 +121,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     properties->major = there.capability / 10;
     properties->minor = there.capability % 10;
     properties->multiProcessorCount = 2;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device) {
+    snprintf(bus, static_cast<size_t>(length), "0000:%02x:00.0", static_cast<unsigned>(device));
     return answer(cudaSuccess);
 }
 
@@ -263,17 +276,21 @@ cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute 
 
 cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t dynamic_bytes,
                             const std::function<void()> &thread) {
-    size_t limit = DEFAULT_SHARED;
+    size_t limit = DEFAULT_SHARED, together = DEFAULT_SHARED;
     {
         std::lock_guard<std::mutex> guard(lock);
         const auto at = there.dynamic_limits.find(function);
-        if (at != there.dynamic_limits.end()) limit = std::max(limit, static_cast<size_t>(at->second));
+        if (at != there.dynamic_limits.end()) {
+            limit = std::max(limit, static_cast<size_t>(at->second));
+            together = MOST_SHARED;
+        }
     }
     const size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
     const bool possible = dynamic_bytes <= limit && threads > 0 && threads <= 1024 && grid.x > 0 && grid.y > 0 &&
                           grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
     if (!possible) return answer(cudaErrorInvalidValue);
+    count_launch();
     if (fault != cudaSuccess) return answer(fault);
-    emulation::launch(name, grid, block, dynamic_bytes, thread);
+    emulation::launch(name, grid, block, dynamic_bytes, together, thread);
     return cudaGetLastError();
 }

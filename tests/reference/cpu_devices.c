@@ -20,6 +20,7 @@ lt_device *test_open_device(const char *name, int setting) {
 
 #ifdef __SANITIZE_ADDRESS__
 const int TEST_OFFSETS[TEST_SETTINGS] = {0, 0, 0};
+const int TEST_GUARDS = 0;
 
 /* A CPU's memory is the host's, so malloc() can stand in for allocate(), which hands out whole pages. */
 lt_mem test_device_memory(lt_device *device, size_t bytes) {
@@ -34,6 +35,7 @@ void test_free_device_memory(lt_device *device, lt_mem mem, size_t bytes) {
 }
 #else
 const int TEST_OFFSETS[TEST_SETTINGS] = {3, 3, 3};
+const int TEST_GUARDS = 3;
 
 lt_mem test_device_memory(lt_device *device, size_t bytes) {
     lt_mem mem;

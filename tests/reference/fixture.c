@@ -159,12 +159,6 @@ void test_close_rounded(const char *what, const float *got, const double *expect
 
 enum { GUARD_BYTE = 0xa5 };
 
-#ifdef __SANITIZE_ADDRESS__
-enum { ELEMENTS_AFTER = 0 };
-#else
-enum { ELEMENTS_AFTER = 3 };
-#endif
-
 /* Another buffer of `bytes`, its content at `first` of `inner_bytes`. */
 static lt_mem *new_buffer(test_arena *arena, size_t bytes, size_t first, size_t inner_bytes) {
     assert_true((size_t)arena->count < sizeof arena->buffers / sizeof arena->buffers[0]);
@@ -179,7 +173,8 @@ static lt_mem *new_buffer(test_arena *arena, size_t bytes, size_t first, size_t 
 
 static lt_mem place(test_arena *arena, lt_type type, int64_t count, const void *values) {
     const size_t element = lt_type_bytes(type), content = (size_t)count * element;
-    const size_t first = (size_t)arena->offset * element, bytes = first + content + ELEMENTS_AFTER * element;
+    const size_t first = (size_t)arena->offset * element,
+                 bytes = first + content + (size_t)TEST_GUARDS * element;
     lt_mem *inner = new_buffer(arena, bytes, first, content);
     unsigned char *image = TEST_NEW(unsigned char, (int64_t)bytes);
     memset(image, GUARD_BYTE, bytes);

@@ -68,6 +68,7 @@ extern const char *const TEST_DEVICES[]; /* ended by NULL */
 enum { TEST_SETTINGS = 3 };              /* of each device, from 1 on: all must give the same bits */
 extern const lt_type TEST_COMPUTE_TYPE;
 extern const int TEST_OFFSETS[TEST_SETTINGS]; /* elements from an aligned address to a buffer */
+extern const int TEST_GUARDS; /* elements after a buffer: 0 under AddressSanitizer, which needs none */
 
 /* NULL where this machine lacks that device. */
 lt_device *test_open_device(const char *name, int setting);

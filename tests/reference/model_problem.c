@@ -71,9 +71,15 @@ void test_model_problem_close(test_model_problem *problem) {
 }
 
 lt_model *test_model_create(const test_model_problem *problem, lt_device *device, bool training) {
+    return test_model_create_with(problem, device, training, LT_RECOMPUTE_NONE);
+}
+
+lt_model *test_model_create_with(const test_model_problem *problem, lt_device *device, bool training,
+                                 lt_recompute recompute) {
     const lt_model_options options = {.shape = problem->c->shape,
                                       .sequence_length = problem->c->length,
                                       .micro_batch = problem->c->rows,
+                                      .recompute = recompute,
                                       .training = training,
                                       .gradient_buffers = training ? 2 : 0,
                                       .loss_slots = training ? 2 * problem->c->rows + 1 : 0};

@@ -43,6 +43,8 @@ void test_model_problem_close(test_model_problem *problem);
 
 /* A model of the problem's shape and weights on a device. */
 lt_model *test_model_create(const test_model_problem *problem, lt_device *device, bool training);
+lt_model *test_model_create_with(const test_model_problem *problem, lt_device *device, bool training,
+                                 lt_recompute recompute);
 
 lt_tokens test_model_tokens(const test_model_problem *problem, int batch);
 

@@ -222,7 +222,9 @@ def compare_golden(name, tool):
 
 def compare_packages(name, tool):
     ours, theirs, bad = by_tool(tool, name), by_package(name), 0
+    share = int(os.environ.get("SHARE", "1"))  # one of so many, beside those that are alone
     for group, strings in groups():
+        strings = strings if len(strings) == 1 else strings[share // 2 :: share]
         for string, (ids, text), (right_ids, right_text) in zip(strings, ours(strings), theirs(strings), strict=True):
             if list(ids) == list(right_ids) and text == right_text:
                 continue

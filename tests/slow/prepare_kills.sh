@@ -11,7 +11,7 @@ test_kills_on_many_ranks() {
   local ranks
   write_work 40000000
   for ranks in 1 2 3 4; do
-    killed_until_done $ranks 40
+    killed_until_done $ranks $((40 / ${SHARE:-1} + 5))
   done
 }
 
@@ -19,7 +19,7 @@ test_kills_on_many_ranks() {
 test_kills_while_shards_and_manifest_are_written() {
   local delay
   write_work 4000000
-  for delay in $(seq 0 10 600); do
+  for delay in $(seq 0 $((10 * ${SHARE:-1})) 600); do
     [ -e out/manifest.json ] && rm -rf out
     start "${prepare[@]}" --output out
     sleep "$(printf '0.%03d' "$delay")"

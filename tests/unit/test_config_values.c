@@ -133,7 +133,7 @@ static const char *const other_values[] = {
     "optimizer={lazy_lr_multiplier: 100, freeze_lazy_after: 0}",
     "schedule={kind: wsd, warmup_steps: 3, decay_steps: 4, min_lr_ratio: 0}",
     "train={steps: 999999999999, global_batch: 24, micro_batch: 3, seed: 7, device: cpu, threads: 3, "
-    "recompute: none}",
+    "recompute: attention}",
     "train={eval_every: 5, eval_batches: 2, stall_timeout_s: 0, max_minutes: 0.1, nonfinite: skip, "
     "max_skips: 0}",
     "parallel={tensor: 1, zero: 0, lanes: 2, reduction: tree, backend: mpi}",

@@ -238,7 +238,8 @@ static void test_update(void **state) {
 static void run_initialise(test_arena *arena, const void *context) {
     const test_model_problem *problem = context;
     const lt_registry *registry = &problem->registry;
-    const lt_model_options options = {problem->c->shape, problem->c->length, 1, true, 1, 1, 0, 0, NULL};
+    const lt_model_options options = {problem->c->shape, problem->c->length, 1, true, 1, 1, 0, 0, NULL,
+                                      LT_RECOMPUTE_NONE};
     lt_model *model = NULL;
     assert_int_equal(lt_model_create(&options, arena->device, &model), LT_OK);
     const float *zeros = test_model_read(arena, model, LT_ARRAY_PARAMETERS);
@@ -280,7 +281,8 @@ static void test_initialise(void **state) {
 static void run_plan(test_arena *arena, const void *context) {
     const test_model_problem *problem = context;
     const size_t one = 4 * (size_t)problem->registry.elements;
-    lt_model_options options = {problem->c->shape, problem->c->length, 2, true, 3, 8, 0, 0, NULL};
+    lt_model_options options = {problem->c->shape, problem->c->length, 2, true, 3, 8, 0, 0, NULL,
+                                LT_RECOMPUTE_NONE};
     lt_memory_plan training = lt_model_plan(&options, arena->device);
     assert_true(training.parameters >= one && training.parameters < one + 4096);
     assert_true(training.optimizer >= 2 * one && training.optimizer < 2 * one + 4096);

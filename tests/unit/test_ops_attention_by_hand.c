@@ -12,7 +12,7 @@ static void run_three_tokens(test_arena *arena, const void *context) {
     const float bias[2] = {0, ln2}, tau[1] = {-0.75f}, d_output[12] = {1, 0, 0, 0, 5, 10, 0, 0, 8, 16, 24, 0};
     const float zeros[2] = {0};
     const lt_ops *ops = arena->device->ops;
-    lt_mem x = test_float_buffer(arena, qkv, 36), d_x = test_float_buffer(arena, NULL, 36);
+    lt_mem x = test_compute_buffer(arena, qkv, 36), d_x = test_compute_buffer(arena, NULL, 36);
     lt_attention at = {.batch = 1,
                        .query_length = 3,
                        .key_length = 3,
@@ -28,10 +28,10 @@ static void run_three_tokens(test_arena *arena, const void *context) {
                        .bias = test_float_buffer(arena, bias, 2),
                        .tau = test_float_buffer(arena, tau, 1),
                        .document_starts = LT_NOWHERE,
-                       .output = test_float_buffer(arena, NULL, 12)};
+                       .output = test_compute_buffer(arena, NULL, 12)};
     at.saved = test_byte_buffer(arena, ops->attention_saved_bytes(arena->device, &at));
     test_reserve(arena, &at, 3, 4, 1);
-    lt_attention_gradients to = {test_float_buffer(arena, d_output, 12),
+    lt_attention_gradients to = {test_compute_buffer(arena, d_output, 12),
                                  d_x,
                                  lt_at(d_x, 4),
                                  lt_at(d_x, 8),
@@ -46,10 +46,10 @@ static void run_three_tokens(test_arena *arena, const void *context) {
                                    d_q1, 0, 0, 0, 4.2,  0, 0, 0, 41.0 / 8, 41.0 / 4, 12, 0,
                                    d_q2, 0, 0, 0, -1.5, 0, 0, 0, 0,        0,        0,  0};
     const double expected_bias[2] = {-0.3, 1.8}, expected_tau[1] = {83.0 / 6};
-    test_close("output", test_read_floats(arena, at.output, 12), expected_output, 12, 1e-6, 0.0);
-    test_close("d_q, d_k, d_v", test_read_floats(arena, d_x, 36), expected_d, 36, 1e-6, 0.0);
-    test_close("d_bias", test_read_floats(arena, to.d_bias, 2), expected_bias, 2, 2e-6, 0.0);
-    test_close("d_tau", test_read_floats(arena, to.d_tau, 1), expected_tau, 1, 1e-6, 0.0);
+    test_close("output", test_read_floats(arena, at.output, 12), expected_output, 12, test_tolerance(1e-6), 0.0);
+    test_close("d_q, d_k, d_v", test_read_floats(arena, d_x, 36), expected_d, 36, test_tolerance(1e-6), 0.0);
+    test_close("d_bias", test_read_floats(arena, to.d_bias, 2), expected_bias, 2, test_tolerance(2e-6), 0.0);
+    test_close("d_tau", test_read_floats(arena, to.d_tau, 1), expected_tau, 1, test_tolerance(1e-6), 0.0);
 }
 
 static void test_three_tokens(void **state) {

@@ -214,6 +214,28 @@ static void test_adamw(void **state) {
     for_counts(run_adamw);
 }
 
+/* Nothing to do is no error. */
+static void run_nothing(test_arena *arena, const void *context) {
+    (void)context;
+    const lt_ops *ops = arena->device->ops;
+    const lt_adamw adamw = {.bias_correction1 = 1.0, .bias_correction2 = 1.0};
+    lt_mem floats = test_float_buffer(arena, NULL, 0), sums = test_double_buffer(arena, NULL, 0);
+    lt_mem computed = test_compute_buffer(arena, NULL, 0);
+    ops->copy(arena->device, floats, floats, 0);
+    ops->zero(arena->device, floats, 0);
+    ops->round_to(arena->device, computed, floats, 0);
+    ops->add(arena->device, floats, floats, 0);
+    ops->sum_squares(arena->device, floats, 0, sums);
+    ops->sum_segments(arena->device, sums, 0, 5, sums);
+    ops->adamw(arena->device, floats, floats, floats, floats, 0, &adamw);
+    if (ops->synchronise(arena->device) != LT_OK) fail_msg("%s", lt_error_message());
+}
+
+static void test_nothing(void **state) {
+    (void)state;
+    test_every_device(run_nothing, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_allocate, test_free_all),
@@ -223,6 +245,7 @@ int main(void) {
         cmocka_unit_test_teardown(test_sum_squares, test_free_all),
         cmocka_unit_test_teardown(test_sum_segments, test_free_all),
         cmocka_unit_test_teardown(test_adamw, test_free_all),
+        cmocka_unit_test_teardown(test_nothing, test_free_all),
     };
     return cmocka_run_group_tests_name("flat arrays on a device", tests, NULL, NULL);
 }

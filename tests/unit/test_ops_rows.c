@@ -20,13 +20,16 @@ typedef struct matrix_case {
     double scale;
 } matrix_case;
 
+typedef struct embedding_case {
+    int64_t rows, width, vocabulary;
+} embedding_case;
+
 static void run_embedding(test_arena *arena, const void *context) {
-    enum { VOCABULARY = 5 }; /* so that tokens repeat */
-    const matrix_case *c = context;
+    const embedding_case *c = context;
     const lt_ops *ops = arena->device->ops;
     test_random random = {(uint64_t)(c->rows * 1000 + c->width)};
-    int64_t out_count = c->rows * c->width, weight_count = VOCABULARY * c->width;
-    const int32_t *tokens = test_tokens(&random, c->rows, VOCABULARY);
+    int64_t out_count = c->rows * c->width, weight_count = c->vocabulary * c->width;
+    const int32_t *tokens = test_tokens(&random, c->rows, c->vocabulary);
     const float *weight = test_values(&random, weight_count, 0.0, 1.0);
     const float *d_out = test_values(&random, out_count, 0.0, 1.0);
     double *out = TEST_NEW(double, out_count), *d_weight = test_widen(weight, weight_count);
@@ -36,7 +39,7 @@ static void run_embedding(test_arena *arena, const void *context) {
     test_reserve(arena, NULL, c->rows, c->width, weight_count);
     lt_mem ids = test_integer_buffer(arena, tokens, c->rows),
            to = test_compute_buffer(arena, NULL, out_count);
-    const lt_vocabulary all = {0, VOCABULARY, VOCABULARY};
+    const lt_vocabulary all = {0, c->vocabulary, c->vocabulary};
     ops->embedding_forward(arena->device, ids, &all, test_compute_buffer(arena, weight, weight_count),
                            c->rows, c->width, to);
     test_close("out", test_read_floats(arena, to, out_count), out, out_count, 0.0, 0.0);
@@ -49,8 +52,39 @@ static void run_embedding(test_arena *arena, const void *context) {
 
 static void test_embedding(void **state) {
     (void)state;
-    static const matrix_case cases[] = {{1, 1, 0}, {3, 7, 0}, {50, 64, 0}, {51, 65, 0}, {300, 200, 0}};
+    /* Few tokens, so that they repeat; more rows than a device may sort at a time, and longer ones than it
+     * may take at a time. */
+    static const embedding_case cases[] = {{0, 5, 3},    {1, 1, 5},     {3, 7, 5},       {50, 64, 5},
+                                           {51, 65, 5},  {300, 200, 5}, {2600, 24, 700}, {5121, 3, 40},
+                                           {4, 1032, 3}, {5, 1101, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_embedding, &cases[i]);
+}
+
+/* Rows are added in order: what comes first is lost in a number of 2^24, what comes after it is gone is not.
+ */
+static void run_order(test_arena *arena, const void *context) {
+    (void)context;
+    enum { ROWS = 1500, PERIOD = 3 };
+    const float terms[PERIOD] = {0x1p24f, 1.0f, -0x1p24f};
+    float d_out[ROWS];
+    int32_t tokens[ROWS];
+    for (int row = 0; row < ROWS; row++) {
+        tokens[row] = 1 + row % 2; /* each token meets the terms in this order, those of the other between */
+        d_out[row] = terms[row / 2 % PERIOD];
+    }
+    test_reserve(arena, NULL, ROWS, 1, 3);
+    const float start[3] = {0};
+    lt_mem sums = test_float_buffer(arena, start, 3);
+    const lt_vocabulary all = {0, 3, 3};
+    arena->device->ops->embedding_backward(arena->device, test_integer_buffer(arena, tokens, ROWS), &all,
+                                           test_compute_buffer(arena, d_out, ROWS), ROWS, 1, sums);
+    const float *got = test_read_floats(arena, sums, 3);
+    for (int token = 0; token < 3; token++) assert_true(got[token] == 0.0f);
+}
+
+static void test_order(void **state) {
+    (void)state;
+    test_every_device(run_order, NULL);
 }
 
 /* ---- rmsnorm
@@ -91,9 +125,10 @@ static void run_rmsnorm(test_arena *arena, const void *context) {
 static void test_rmsnorm(void **state) {
     (void)state;
     /* At a scale of 1e-3 epsilon is as large as the mean square. */
-    static const matrix_case cases[] = {{0, 5, 1.0},    {1, 1, 1.0},      {3, 2, 1.0},   {32, 40, 1.0},
-                                        {50, 15, 1.0},  {2, 17, 1.0},     {7, 64, 1e-3}, {9, 100, 1e3},
-                                        {33, 769, 1.0}, {3000, 11, 1e-3}, {257, 48, 1.0}};
+    static const matrix_case cases[] = {{0, 5, 1.0},    {1, 1, 1.0},      {3, 2, 1.0},    {32, 40, 1.0},
+                                        {50, 15, 1.0},  {2, 17, 1.0},     {7, 64, 1e-3},  {9, 100, 1e3},
+                                        {33, 769, 1.0}, {2050, 11, 1e-3}, {257, 48, 1.0}, {1100, 264, 1.0},
+                                        {5, 2056, 1.0}, {3, 12304, 1.0},  {2, 12301, 1.0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_rmsnorm, &cases[i]);
 }
 
@@ -135,9 +170,9 @@ static void run_rope(test_arena *arena, const void *context) {
 
 static void test_rope(void **state) {
     (void)state;
-    static const rope_case cases[] = {{1, 1, 0, 1, 2, 2},       {6, 3, 0, 2, 6, 17},
-                                      {10, 10, 3, 3, 64, 200},  {4, 1, 77, 2, 128, 256},
-                                      {300, 100, 0, 4, 16, 97}, {14, 7, 1, 1, 96, 96}};
+    static const rope_case cases[] = {
+        {1, 1, 0, 1, 2, 2},       {6, 3, 0, 2, 6, 17},   {10, 10, 3, 3, 64, 200}, {4, 1, 77, 2, 128, 256},
+        {300, 100, 0, 4, 16, 97}, {14, 7, 1, 1, 96, 96}, {0, 3, 0, 2, 6, 12},     {3, 2, 5, 40, 128, 5128}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_rope, &cases[i]);
 }
 
@@ -174,7 +209,8 @@ static void test_swiglu(void **state) {
     (void)state;
     /* A scale of 60 brings gates whose exponential overflows float32. */
     static const matrix_case cases[] = {{1, 1, 1.0},   {3, 3, 1.0},   {20, 64, 1.0},  {5, 100, 1.0},
-                                        {7, 257, 1.0}, {3, 33, 60.0}, {200, 17, 1.0}, {40, 1027, 2.0}};
+                                        {7, 257, 1.0}, {3, 33, 60.0}, {200, 17, 1.0}, {40, 1027, 2.0},
+                                        {0, 8, 1.0},   {3, 1032, 1.0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) test_every_device(run_swiglu, &cases[i]);
 }
 
@@ -212,10 +248,38 @@ static void run_cross_entropy(test_arena *arena, const void *context) {
 
 static void test_cross_entropy(void **state) {
     (void)state;
-    static const matrix_case cases[] = {{1, 1, 1.0},     {5, 2, 1.0}, {33, 257, 3.0},    {7, 5001, 1.0},
-                                        {6, 17, 5000.0}, {3, 1, 1e4}, {4, 1003, 5000.0}, {2, 31, 1e-3}};
+    static const matrix_case cases[] = {{1, 1, 1.0},     {5, 2, 1.0},   {33, 257, 3.0},    {7, 5001, 1.0},
+                                        {6, 17, 5000.0}, {3, 1, 1e4},   {4, 1003, 5000.0}, {2, 31, 1e-3},
+                                        {0, 9, 1.0},     {2, 4104, 3.0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         test_every_device(run_cross_entropy, &cases[i]);
+}
+
+/* A logit of -inf is a token that cannot come. */
+static void run_impossible_tokens(test_arena *arena, const void *context) {
+    (void)context;
+    enum { VOCABULARY = 40, POSSIBLE = 3 };
+    float logits[VOCABULARY];
+    double expected[VOCABULARY] = {0};
+    for (int i = 0; i < VOCABULARY; i++) {
+        logits[i] = i < VOCABULARY - POSSIBLE ? -INFINITY : 2.0f;
+        if (i >= VOCABULARY - POSSIBLE) expected[i] = 1.0 / POSSIBLE;
+    }
+    const int32_t target = VOCABULARY - 1;
+    const double loss = log(POSSIBLE);
+    expected[target] -= 1.0;
+    test_reserve(arena, NULL, 1, VOCABULARY, VOCABULARY);
+    lt_mem at = test_compute_buffer(arena, logits, VOCABULARY), to = test_double_buffer(arena, NULL, 1);
+    arena->device->ops->cross_entropy(arena->device, at, test_integer_buffer(arena, &target, 1), 1,
+                                      VOCABULARY, 1.0, true, to);
+    test_close_doubles("loss", test_read_doubles(arena, to, 1), &loss, 1, 1e-6, 0.0);
+    test_close_rounded("d_logits", test_read_floats(arena, at, VOCABULARY), expected, VOCABULARY, TOLERANCE,
+                       0.0);
+}
+
+static void test_impossible_tokens(void **state) {
+    (void)state;
+    test_every_device(run_impossible_tokens, NULL);
 }
 
 /* A run stops on a loss that is not finite: one broken logit must show, wherever it lies. */
@@ -246,10 +310,12 @@ static void test_broken_logits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_embedding, test_free_all),
+        cmocka_unit_test_teardown(test_order, test_free_all),
         cmocka_unit_test_teardown(test_rmsnorm, test_free_all),
         cmocka_unit_test_teardown(test_rope, test_free_all),
         cmocka_unit_test_teardown(test_swiglu, test_free_all),
         cmocka_unit_test_teardown(test_cross_entropy, test_free_all),
+        cmocka_unit_test_teardown(test_impossible_tokens, test_free_all),
         cmocka_unit_test_teardown(test_broken_logits, test_free_all),
     };
     return cmocka_run_group_tests_name("rows on a device", tests, NULL, NULL);

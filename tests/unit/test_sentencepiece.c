@@ -2,7 +2,7 @@
 #include "data_files.h"
 #include "tokenizer_fixture.h"
 
-#include "data/plugin.h"
+#include "comm/plugin.h"
 #include "data/plugins/sentencepiece.h"
 #include "data/tokenizer.h"
 

@@ -39,11 +39,21 @@ struct alignas(16) double2 {
     double x, y;
 };
 
-inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline double2 make_double2(double x, double y) { return {x, y}; }
+inline float2 make_float2(float x, float y) {
+    return {x, y};
+}
+inline float4 make_float4(float x, float y, float z, float w) {
+    return {x, y, z, w};
+}
+inline uint2 make_uint2(unsigned x, unsigned y) {
+    return {x, y};
+}
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
+    return {x, y, z, w};
+}
+inline double2 make_double2(double x, double y) {
+    return {x, y};
+}
 
 /* ---- in kernels ---- */
 
@@ -58,14 +68,15 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
 
 namespace emulation {
 
-template <typename value> value shuffled(unsigned mask, const char *what, value own, int source, bool inside) {
+template <typename value>
+value shuffled(unsigned mask, const char *what, value own, int source, bool inside) {
     exchange(mask, what, &own, sizeof own);
     value result;
     memcpy(&result, inside ? from(source) : static_cast<const void *>(&own), sizeof result);
     return result;
 }
 
-}
+} // namespace emulation
 
 template <typename value> value __shfl_sync(unsigned mask, value own, int source, int width = 32) {
     const int first = emulation::lane() / width * width;
@@ -73,11 +84,13 @@ template <typename value> value __shfl_sync(unsigned mask, value own, int source
 }
 template <typename value> value __shfl_xor_sync(unsigned mask, value own, int lanes, int width = 32) {
     const int source = emulation::lane() ^ lanes;
-    return emulation::shuffled(mask, "__shfl_xor_sync", own, source, source / width <= emulation::lane() / width);
+    return emulation::shuffled(mask, "__shfl_xor_sync", own, source,
+                               source / width <= emulation::lane() / width);
 }
 template <typename value> value __shfl_down_sync(unsigned mask, value own, unsigned lanes, int width = 32) {
     const int source = emulation::lane() + static_cast<int>(lanes);
-    return emulation::shuffled(mask, "__shfl_down_sync", own, source, source / width == emulation::lane() / width);
+    return emulation::shuffled(mask, "__shfl_down_sync", own, source,
+                               source / width == emulation::lane() / width);
 }
 template <typename value> value __shfl_up_sync(unsigned mask, value own, unsigned lanes, int width = 32) {
     const int source = emulation::lane() - static_cast<int>(lanes);
@@ -126,27 +139,69 @@ inline float __uint_as_float(unsigned bits) {
     memcpy(&value, &bits, sizeof value);
     return value;
 }
-inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
-inline int __ffs(int bits) { return __builtin_ffs(bits); }
-inline float __expf(float x) { return expf(x); }
-inline float __logf(float x) { return logf(x); }
-inline float __fdividef(float x, float y) { return x / y; }
-inline float __frcp_rn(float x) { return 1.0f / x; }
-inline float __fsqrt_rn(float x) { return sqrtf(x); }
-inline float __fmul_rn(float x, float y) { return x * y; }
-inline float __fadd_rn(float x, float y) { return x + y; }
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
-template <typename value> value __ldg(const value *at) { return *at; }
-inline int min(int a, int b) { return a < b ? a : b; }
-inline int max(int a, int b) { return a > b ? a : b; }
-inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
-inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-inline long min(long a, long b) { return a < b ? a : b; }
-inline long max(long a, long b) { return a > b ? a : b; }
-inline float min(float a, float b) { return fminf(a, b); }
-inline float max(float a, float b) { return fmaxf(a, b); }
+inline int __popc(unsigned bits) {
+    return __builtin_popcount(bits);
+}
+inline int __clz(int bits) {
+    return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits));
+}
+inline int __ffs(int bits) {
+    return __builtin_ffs(bits);
+}
+inline float __expf(float x) {
+    return expf(x);
+}
+inline float __logf(float x) {
+    return logf(x);
+}
+inline float __fdividef(float x, float y) {
+    return x / y;
+}
+inline float __frcp_rn(float x) {
+    return 1.0f / x;
+}
+inline float __fsqrt_rn(float x) {
+    return sqrtf(x);
+}
+inline float __fmul_rn(float x, float y) {
+    return x * y;
+}
+inline float __fadd_rn(float x, float y) {
+    return x + y;
+}
+inline float rsqrtf(float x) {
+    return 1.0f / sqrtf(x);
+}
+inline double rsqrt(double x) {
+    return 1.0 / std::sqrt(x);
+}
+template <typename value> value __ldg(const value *at) {
+    return *at;
+}
+inline int min(int a, int b) {
+    return a < b ? a : b;
+}
+inline int max(int a, int b) {
+    return a > b ? a : b;
+}
+inline unsigned min(unsigned a, unsigned b) {
+    return a < b ? a : b;
+}
+inline unsigned max(unsigned a, unsigned b) {
+    return a > b ? a : b;
+}
+inline long min(long a, long b) {
+    return a < b ? a : b;
+}
+inline long max(long a, long b) {
+    return a > b ? a : b;
+}
+inline float min(float a, float b) {
+    return fminf(a, b);
+}
+inline float max(float a, float b) {
+    return fmaxf(a, b);
+}
 
 /* ---- the runtime ---- */
 
@@ -166,7 +221,13 @@ typedef enum cudaError {
 typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
 
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
 enum cudaDeviceAttr {
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
     cudaDevAttrComputeCapabilityMajor = 75,
@@ -182,9 +243,10 @@ struct cudaDeviceProp {
     int major, minor, multiProcessorCount;
 };
 
-/* The emulated machine: how many devices it has, the memory of each, and its compute capability; and the error
- * that the next calls give, until it is taken back. Environment variables, read once, set them for a program:
- * EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024), EMULATED_CAPABILITY (90). */
+/* The emulated machine: how many devices it has, the memory of each, and its compute capability; and the
+ * error that the next calls give, until it is taken back. Environment variables, read once, set them for a
+ * program: EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024), EMULATED_CAPABILITY (90); EMULATED_FAULT_AT=N
+ * (with EMULATED_FAULT=ECC) makes launch N fail, and what comes after it. */
 void emulated_machine(int devices, size_t memory_bytes, int capability);
 void emulated_fault(cudaError_t error);
 
@@ -196,6 +258,7 @@ cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
 cudaError_t cudaDeviceSynchronize();
@@ -217,7 +280,8 @@ template <typename type> cudaError_t cudaMallocHost(type **memory, size_t bytes)
     return error;
 }
 cudaError_t cudaFreeHost(void *memory);
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream = nullptr);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
@@ -231,12 +295,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value);
-template <typename function> cudaError_t cudaFuncSetAttribute(function *kernel, cudaFuncAttribute attribute, int value) {
+template <typename function>
+cudaError_t cudaFuncSetAttribute(function *kernel, cudaFuncAttribute attribute, int value) {
     return emulated_function_attribute(reinterpret_cast<const void *>(kernel), attribute, value);
 }
 
 /* Of model/cuda/launch.h's twin: dynamic shared memory beyond 48 KiB must have been asked for. */
-cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t dynamic_bytes,
-                            const std::function<void()> &thread);
+cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block,
+                            size_t dynamic_bytes, const std::function<void()> &thread);
 
 #endif

@@ -6,13 +6,13 @@
 #include <cuda_runtime.h>
 
 #define LT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emulated_launch(#kernel, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes, \
-                                     [&] { (kernel)(__VA_ARGS__); }))
+    ((void)(stream), emulated_launch(#kernel, reinterpret_cast<const void *>(kernel), grid, block, \
+                                     shared_bytes, [&] { (kernel)(__VA_ARGS__); }))
 
 #define LT_SHARED(type, name, count) \
     static const char name##_key = 0; \
-    type(&name)[count] = *static_cast<type(*)[count]>( \
-        emulation::shared(&name##_key, sizeof(type[count]), alignof(type)))
+    type(&name)[count] = \
+        *static_cast<type(*)[count]>(emulation::shared(&name##_key, sizeof(type[count]), alignof(type)))
 
 #define LT_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulation::dynamic_shared(nullptr))
 

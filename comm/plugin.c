@@ -1,4 +1,4 @@
-#include "data/plugin.h"
+#include "comm/plugin.h"
 
 #include <dlfcn.h>
 #include <limits.h>

@@ -1,0 +1,44 @@
+# The very sources of model/cuda, compiled as C++ for the host: with the sanitizers into test programs, plainly into a
+# plugin, by which the whole program computes on an emulated GPU. Switching stacks is written for x86-64.
+
+EMULATION := $(BUILD)/emulation
+EMULATION_FLAGS := -std=c++17 -Wno-unknown-pragmas -Itests/emulation/include -I. -Wall -Wextra -Wconversion -g -pthread
+EMULATION_SANITIZE := -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+EMULATION_SOURCES := $(CUDA_SOURCES) tests/emulation/fibres.cpp tests/emulation/runtime.cpp tests/emulation/cublaslt.cpp
+EMULATED := $(patsubst %,$(EMULATION)/checked/%.o,$(basename $(EMULATION_SOURCES)))
+PLAIN    := $(patsubst %,$(EMULATION)/plain/%.o,$(basename $(EMULATION_SOURCES)))
+
+define emulated_objects
+$(EMULATION)/$(1)/%.o: %.cu $(BUILD)/compiled_by
+	@mkdir -p $$(@D)
+	$$(CXX) -x c++ $$(EMULATION_FLAGS) $(2) -MMD -MP -c -o $$@ $$<
+$(EMULATION)/$(1)/%.o: %.cpp $(BUILD)/compiled_by
+	@mkdir -p $$(@D)
+	$$(CXX) $$(EMULATION_FLAGS) $(2) -MMD -MP -c -o $$@ $$<
+endef
+$(eval $(call emulated_objects,checked,$(EMULATION_SANITIZE)))
+$(eval $(call emulated_objects,plain,-O2 -fPIC))
+
+# Tests of operations and of the model run on the emulated GPU as they do on the CPU; others are of the emulation itself.
+EMULATED_UNIT := $(addprefix $(BUILD)/tests/emulation/,$(basename $(notdir $(wildcard tests/unit/test_ops_*.c))))
+EMULATED_OWN  := $(patsubst tests/emulation/%.cpp,$(BUILD)/tests/emulation/%,$(wildcard tests/emulation/test_*.cpp))
+EMULATION_REST = $(EMULATION)/checked/tests/emulation/devices.o $(EMULATED) $(REFERENCE) $(MODEL_OBJECTS) $(BASE_OBJECTS)
+
+$(EMULATED_UNIT): $(BUILD)/tests/emulation/%: $(BUILD)/obj/tests/unit/%.o $(EMULATION_REST)
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATION_SANITIZE) -o $@ $(call link,$^ -lcmocka $(BLAS_LIBS) -lm -pthread)
+
+$(EMULATED_OWN): $(BUILD)/tests/emulation/%: $(EMULATION)/checked/tests/emulation/%.o $(EMULATION_REST)
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATION_SANITIZE) -o $@ $(call link,$^ -lcmocka $(BLAS_LIBS) -lm -pthread)
+
+$(EMULATION)/plugins/cuda.so: $(PLAIN)
+	@mkdir -p $(@D)
+	$(CXX) -shared -pthread -o $@ $^
+
+.PHONY: build-emulation
+ifeq ($(ARCH),x86_64)
+build-emulation: $(EMULATED_UNIT) $(EMULATED_OWN) $(EMULATION)/plugins/cuda.so
+else
+build-emulation:
+endif
