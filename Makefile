@@ -129,9 +129,14 @@ ifneq ($(NVCC),)
 PLUGINS += cuda
 endif
 
-$(BUILD)/obj/model/cuda/%.cuda.o: model/cuda/%.cu $(BUILD)/compiled_by
+# ptxas's account of each kernel stays beside the object: make gpu-report.
+PTXAS_LOGS := $(if $(NVCC),$(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.ptxas))
+$(BUILD)/obj/model/cuda/%.cuda.o $(BUILD)/obj/model/cuda/%.cuda.ptxas: model/cuda/%.cu $(BUILD)/compiled_by
 	@mkdir -p $(@D)
-	$(NVCC) -std=c++17 -I. $(NVCC_FLAGS) $(CHIPS) -Xcompiler -fPIC,-fvisibility=hidden -MMD -MF $(@:.o=.d) -c -o $@ $<
+	$(NVCC) -std=c++17 -I. $(NVCC_FLAGS) $(CHIPS) -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden -MMD -MF $(basename $@).d \
+	    -c -o $(basename $@).o $< 2>$(basename $@).log || { cat $(basename $@).log >&2; exit 1; }
+	@grep -vE '^(ptxas info| )' $(basename $@).log >&2 || :
+	@mv $(basename $@).log $(basename $@).ptxas
 
 $(BUILD)/plugins/cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	@mkdir -p $(@D)
@@ -142,7 +147,7 @@ $(BUILD)/plugins/cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 
 .DEFAULT_GOAL := all
 .SECONDARY:
-.PHONY: all deps install demo test test-emulation test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
+.PHONY: all deps install demo test test-emulation gpu-report gpu-test test-slow test-slurm fault fuzz bench bench-scaling lint sanitize clean help
 ifneq ($(filter skip,$(DEPS) $(deps)),)
 deps_for = @:
 else
@@ -177,6 +182,15 @@ test-emulation: ## the GPU's kernels, run on the host
 	$(deps_for) build test
 	$(AGAIN) build-emulation
 	@tests/run.sh $(BUILD) emulation
+
+gpu-report: ## registers, shared memory and spills of each kernel on each chip (needs nvcc, no GPU)
+	@[ -n "$(NVCC)" ] || { echo "make gpu-report needs nvcc: put it in PATH or name it in NVCC" >&2; exit 2; }
+	$(AGAIN) $(PTXAS_LOGS)
+	@tests/gpu/report.sh $(PTXAS_LOGS)
+
+gpu-test: ## the kernels and the model on the first GPU here, built by nvcc alone; results to build/gpu-test.json
+	@[ -n "$(NVCC)" ] || { echo "make gpu-test needs nvcc: put it in PATH or name it in NVCC" >&2; exit 2; }
+	$(AGAIN) run-gpu-tests
 
 test-slurm: ## the launch scripts on a SLURM that the test starts (as root)
 	$(deps_for) build test slurm
@@ -265,4 +279,5 @@ $(BUILD)/obj/trainer/version.o: EXTRA := -DLT_VERSION='"$(VERSION)"' -DLT_COMMIT
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 include tests/targets.mk
+include tests/gpu/targets.mk
 include tests/emulation/targets.mk

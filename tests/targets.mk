@@ -11,7 +11,7 @@ $(REFERENCE): $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/reference/*.c))
 
 # The model's tests are linked without MPI, HDF5 and YAML: the model needs a C compiler and BLAS alone.
 MODEL_TESTS := $(filter $(BUILD)/tests/unit/test_ops_% $(BUILD)/tests/unit/test_model% $(BUILD)/tests/unit/test_registry \
-                        $(BUILD)/tests/unit/test_reference% $(BUILD)/tests/unit/test_step \
+                        $(BUILD)/tests/unit/test_reference% $(BUILD)/tests/unit/test_step $(BUILD)/tests/unit/test_losses \
                         $(BUILD)/tests/unit/test_plan $(BUILD)/tests/unit/test_split $(BUILD)/tests/unit/test_recompute,$(UNIT_TESTS))
 
 $(MODEL_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(REFERENCE) $(MODEL_OBJECTS) $(BASE_OBJECTS)
@@ -59,7 +59,7 @@ build-faults: build-program $(FAULT_TOOLS)
 # What a suite runs; SUITES asks for less than all.
 WITH_unit := $(UNIT_TESTS)
 WITH_mpi  := $(MPI_TESTS)
-WITH_cli  := $(TOOLS)
+WITH_cli  := $(TOOLS) $(PTXAS_LOGS)
 WITH_slow := $(TOOLS) $(UNIT_TESTS)
 build-tests: build-faults $(foreach suite,$(or $(SUITES),unit mpi cli slow),$(WITH_$(suite))) $(if $(filter-out unit mpi,$(or $(SUITES),cli)),build-emulation)
 

@@ -19,7 +19,7 @@ typedef struct gpu {
 /* GPU number `wanted` of those that this process sees, counted round: a launcher may show each rank only its
  * own. */
 static lt_status open_gpu(int wanted, const lt_cuda_functions **cuda, lt_device **device) {
-    const void *table;
+    const void *table = NULL;
     const char *why = "";
     LT_CHECK(lt_plugin_open("cuda", "train.device: cuda", &table));
     *cuda = table;
@@ -91,11 +91,6 @@ static void try_gpu(lt_run *run, gpu *own, lt_cuda_description *description) {
         snprintf(own->why, sizeof own->why, "%.*s", (int)sizeof own->why - 1, lt_error_message());
 }
 
-static void close_device(lt_run *run) {
-    if (run->device != NULL) run->device->ops->destroy(run->device);
-    run->device = NULL;
-}
-
 /* Says in few words why `auto` takes CPUs. */
 static void explain(const lt_run *run, const gpu *all, int rank, int shared_with, char *why, size_t size) {
     const char *text = shared_with >= 0 ? "fewer than ranks" : all[rank].why;
@@ -108,30 +103,33 @@ static void explain(const lt_run *run, const gpu *all, int rank, int shared_with
         snprintf(why, size, "%.*s", (int)strcspn(text, ";"), text);
 }
 
+/* All ranks know what all found: GPUs for all, or the CPU, or a refusal. */
+static lt_status choose(lt_run *run, const gpu *all, const lt_cuda_description *description) {
+    char why[512];
+    int shared_with;
+    const int without = first_without(all, run->grid.ranks, &shared_with);
+    if (without < 0) {
+        describe(run, description);
+        return LT_OK;
+    }
+    if (strcmp(run->config.train.device, "cuda") == 0)
+        return lt_run_share(run, refuse(all, without, shared_with));
+    if (run->device != NULL) run->device->ops->destroy(run->device);
+    run->device = NULL;
+    explain(run, all, without, shared_with, why, sizeof why);
+    return lt_run_share(run, open_cpu(run, why));
+}
+
 lt_status lt_run_open_device(lt_run *run) {
-    const char *wanted = run->config.train.device;
-    if (strcmp(wanted, "cpu") == 0) return lt_run_share(run, open_cpu(run, ""));
+    if (strcmp(run->config.train.device, "cpu") == 0) return lt_run_share(run, open_cpu(run, ""));
     gpu own = {0}, *all = malloc(sizeof *all * (size_t)run->grid.ranks);
     lt_cuda_description description = {0};
     lt_status status = lt_run_share(
         run, all != NULL ? LT_OK : lt_fail(LT_IO, "no memory for the GPUs of %d ranks", run->grid.ranks));
-    if (status == LT_OK) {
+    if (status == LT_OK && all != NULL) {
         try_gpu(run, &own, &description);
         status = lt_grid_all_gather(&run->grid, &own, all, sizeof own);
-    }
-    if (status == LT_OK) {
-        char why[512] = "";
-        int shared_with;
-        const int without = first_without(all, run->grid.ranks, &shared_with);
-        if (without < 0) {
-            describe(run, &description);
-        } else if (strcmp(wanted, "cuda") == 0) {
-            status = lt_run_share(run, refuse(all, without, shared_with));
-        } else {
-            close_device(run);
-            explain(run, all, without, shared_with, why, sizeof why);
-            status = lt_run_share(run, open_cpu(run, why));
-        }
+        if (status == LT_OK) status = choose(run, all, &description);
     }
     free(all);
     return status;

@@ -107,8 +107,8 @@ lt_status lt_run_check_memory(lt_run *run) {
         return LT_OK;
     }
     lt_model_options less = run->model_options;
-    char advice[160] = "choose a smaller model";
-    if (!gpu) strcat(advice, " or fewer ranks a host");
+    char advice[160];
+    snprintf(advice, sizeof advice, "choose a smaller model%s", gpu ? "" : " or fewer ranks a host");
     if (less.recompute = LT_RECOMPUTE_FULL, needed_bytes(run, &less) <= available)
         snprintf(advice, sizeof advice, "train.recompute: full would fit");
     else if (less.recompute = run->model_options.recompute,

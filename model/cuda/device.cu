@@ -97,8 +97,7 @@ static size_t larger(size_t a, size_t b) {
 static size_t scratch_bytes(lt_device *base, const lt_attention *shape, int64_t rows, int64_t hidden,
                             int64_t largest) {
     (void)largest; /* operations over flat arrays need none here */
-    const size_t workspace = LT_CUDA_GEMM_WORKSPACE;
-    return larger(larger(workspace, lt_cuda_attention_scratch_bytes(base, shape)),
+    return larger(larger(lt_cuda_gemm_workspace(cuda_of(base)), lt_cuda_attention_scratch_bytes(base, shape)),
                   larger(lt_cuda_embedding_scratch_bytes(rows, hidden), lt_cuda_rmsnorm_scratch_bytes(rows, hidden)));
 }
 
@@ -177,8 +176,8 @@ static lt_status open_on(cuda_device *device) {
     lt_cuda_note(device, "asking for its properties", cudaGetDeviceProperties(&properties, device->index));
     LT_CHECK(check(device));
     snprintf(device->chip, sizeof device->chip, "%.127s", properties.name);
-    const int capability = properties.major * 10 + properties.minor;
-    if (capability < LEAST_CAPABILITY)
+    device->capability = properties.major * 10 + properties.minor;
+    if (device->capability < LEAST_CAPABILITY)
         return lt_fail(LT_BAD_INPUT,
                        "GPU %d (%s) has compute capability %d.%d, and this build has code for %d.%d and later; "
                        "train.device: cpu runs without it",
@@ -228,15 +227,13 @@ static double stated_peak(const char *name) {
 
 lt_status lt_cuda_device_describe(lt_device *base, lt_cuda_description *description) {
     cuda_device *device = cuda_of(base);
-    cudaDeviceProp properties;
     *description = {};
-    lt_cuda_note(device, "asking for its properties", cudaGetDeviceProperties(&properties, device->index));
     lt_cuda_note(device, "asking for its memory", cudaMemGetInfo(&description->available, &description->memory));
     lt_cuda_note(device, "asking where it is",
                  cudaDeviceGetPCIBusId(description->bus, sizeof description->bus, device->index));
     LT_CHECK(check(device));
     snprintf(description->name, sizeof description->name, "%.127s", device->chip);
-    description->capability = properties.major * 10 + properties.minor;
+    description->capability = device->capability;
     description->peak_tflops = stated_peak(device->chip);
     return LT_OK;
 }

@@ -17,6 +17,7 @@ typedef __nv_bfloat162 bf16x2;
 struct cuda_device {
     lt_device base; /* first: an lt_device * of this kind is a cuda_device * */
     int index;
+    int capability; /* 90: compute capability 9.0 */
     int multiprocessors;
     cudaStream_t stream;
     unsigned char *scratch; /* one operation at a time uses it */
@@ -64,9 +65,9 @@ void lt_cuda_sum_squares(lt_device *, lt_mem values, int64_t count, lt_mem sums)
 void lt_cuda_adamw(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
                    const lt_adamw *);
 
-/* model/cuda/gemm.cu: what it may use of the scratch is part of its choices, so it is the same in every run.
- */
-constexpr size_t LT_CUDA_GEMM_WORKSPACE = 32 << 20;
+/* model/cuda/gemm.cu. What the library may use of the scratch is part of its choices, so it is the same in
+ * every run: what NVIDIA recommends for the chip. */
+size_t lt_cuda_gemm_workspace(const cuda_device *);
 lt_status lt_cuda_gemm_create(cuda_device *);
 void lt_cuda_gemm_destroy(cuda_device *);
 void lt_cuda_gemm(lt_device *, const lt_gemm *);

@@ -42,6 +42,10 @@ static bool well(cuda_device *device, const char *operation, cublasStatus_t stat
     return false;
 }
 
+size_t lt_cuda_gemm_workspace(const cuda_device *device) {
+    return static_cast<size_t>(device->capability >= 90 ? 32 : 4) << 20;
+}
+
 lt_status lt_cuda_gemm_create(cuda_device *device) {
     device->gemm = new (std::nothrow) cuda_gemm{};
     if (device->gemm == nullptr) return lt_fail(LT_IO, "no memory for matrix products");
@@ -89,7 +93,7 @@ static bool choose(cuda_device *device, gemm_plan *plan) {
     cublasLtMatmulPreference_t preference = nullptr;
     cublasLtMatmulHeuristicResult_t found = {};
     const gemm_key *key = &plan->key;
-    const uint64_t workspace = device->scratch_bytes < LT_CUDA_GEMM_WORKSPACE ? 0 : LT_CUDA_GEMM_WORKSPACE;
+    const uint64_t most = lt_cuda_gemm_workspace(device), workspace = device->scratch_bytes < most ? 0 : most;
     const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const struct {
         cublasLtMatmulPreferenceAttributes_t attribute;

@@ -91,7 +91,7 @@ test_bad_input() {
   EMULATED_DEVICES=0 try_apart refuses 2 'train.device: cuda needs a GPU' 2 train.device=cuda
   EMULATED_CAPABILITY=75 try_apart refuses 2 'GPU 0 \(emulated\) has compute capability 7.5, and this build has code for 8.0 and later' 1 train.device=cuda
   try_apart refuses 2 'ranks 0 and 1 on .* would share the GPU at 0000:00:00.0; start no more ranks on a host than it has GPUs' 2 train.device=cuda
-  EMULATED_MEMORY_MIB=32 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
+  EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
   LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda needs the plugin cuda.so' 1 train.device=cuda
   all_held
 }

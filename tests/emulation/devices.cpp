@@ -2,7 +2,7 @@
  * orders of threads, and alignments: 256 bytes, that of the element, and half of what a vector of 16 bytes
  * asks. */
 #include "model/cuda/cuda.h"
-#include "tests/emulation/fibres.h"
+#include <cuda_runtime.h>
 
 /* After fibres.h: its library has a macro of the name of a function there. */
 extern "C" {
@@ -18,6 +18,7 @@ lt_device *test_open_device(const char *name, int setting) {
     static const uint64_t ORDERS[TEST_SETTINGS] = {0, 1, 20251};
     lt_device *device = nullptr;
     emulation::set_order(ORDERS[setting - 1]);
+    emulated_machine(1, static_cast<size_t>(1) << 30, 80); /* whose matrix products ask for little scratch */
     if (lt_cuda_device_create(0, &device) != LT_OK) fail_msg("%s device: %s", name, lt_error_message());
     return device;
 }

@@ -19,6 +19,7 @@ static void draw_parameters(test_model_problem *problem, test_random *random) {
         for (int64_t e = 0; e < p->count; e++)
             problem->parameters[p->offset + e] = (float)(mean + std * test_normal(random));
     }
+    test_round(problem->parameters, registry->elements);
 }
 
 static void draw_batch(test_model_problem *problem, int batch, int64_t rows, test_random *random) {

@@ -4,6 +4,17 @@
 
 #include <string.h>
 
+/* In bfloat16 some thirty roundings of up to 2^-9, at random, each leave 1 % of the logits' size, and where
+ * lazy attention keeps little more than its threshold the norm after it makes up to six times that of it, as
+ * measured; a token out of place changes all of a logit. */
+static double of_logits(void) {
+    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? 1e-1 : 2e-5;
+}
+
+static double of_losses(void) {
+    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? 5e-3 : 1e-6;
+}
+
 #define LAZY LT_ATTENTION_LAZY
 #define SOFTMAX LT_ATTENTION_SOFTMAX
 
@@ -31,7 +42,7 @@ static void append_all(test_arena *arena, const test_model_problem *problem, lt_
         if (piece > length - done) piece = length - done;
         assert_int_equal(lt_decoder_append(decoder, problem->batches[0].inputs + done, piece, logits), LT_OK);
         done += piece;
-        test_close("logits", logits, problem->logits + (done - 1) * vocabulary, vocabulary, 2e-5, 0.0);
+        test_close("logits", logits, problem->logits + (done - 1) * vocabulary, vocabulary, of_logits(), 0.0);
         test_note(arena, logits, sizeof(float) * (size_t)vocabulary);
     }
     lt_decoder_destroy(decoder);
@@ -68,7 +79,7 @@ static void run_full(test_arena *arena, const void *context) {
     assert_int_equal(lt_decoder_append(decoder, tokens + 4, 3, logits), LT_BAD_INPUT);
     assert_int_equal(lt_decoder_append(decoder, tokens + 4, 0, logits), LT_BAD_INPUT);
     assert_int_equal(lt_decoder_append(decoder, tokens + 4, 2, logits), LT_OK);
-    test_close("logits", logits, problem->logits + 5 * 17, 17, 2e-5, 0.0);
+    test_close("logits", logits, problem->logits + 5 * 17, 17, of_logits(), 0.0);
     assert_int_equal(lt_decoder_append(decoder, tokens + 6, 1, logits), LT_BAD_INPUT);
     lt_decoder_destroy(decoder);
     lt_model_destroy(model);
@@ -96,10 +107,10 @@ static void run_two(test_arena *arena, const void *context) {
             if (t < 3 * d) continue; /* the second starts later */
             int64_t at = t - 3 * d;
             assert_int_equal(lt_decoder_append(decoders[d], tokens + at, 1, logits), LT_OK);
-            test_close("logits", logits, problem->logits + at * 17, 17, 2e-5, 0.0);
+            test_close("logits", logits, problem->logits + at * 17, 17, of_logits(), 0.0);
             const lt_tokens batch = test_model_tokens(problem, 1);
             assert_int_equal(lt_model_evaluate(model, &batch, &sum), LT_OK);
-            test_close_doubles("loss sum", &sum, problem->loss_sums[1], 1, 1e-6, 0.0);
+            test_close_doubles("loss sum", &sum, problem->loss_sums[1], 1, of_losses(), 0.0);
         }
     for (int d = 0; d < 2; d++) lt_decoder_destroy(decoders[d]);
     lt_model_destroy(model);

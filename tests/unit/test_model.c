@@ -4,13 +4,28 @@
  * Tolerance: a gradient passes through some ten operations in each layer, each of which adds errors of about
  * 1e-6 of its largest entry; 3e-5 of a parameter's largest gradient is what the tests of the operations
  * allow, times three. Gradients of parameters are compared one parameter at a time, so that none hides behind
- * a larger one. */
+ * a larger one.
+ *
+ * In bfloat16 each of these roundings moves values by up to 2^-9 of their size, at random, so that some fifty
+ * leave 1 or 2 % of a gradient's norm; an entry of an attention matrix that comes nearer to the threshold
+ * than that may take the other side, and in problems of some hundred live entries each is a share of the
+ * gradient that shows. The norm of a gradient's error is therefore held to 4 % of the gradient's under
+ * softmax and to 30 % under lazy attention, whose kernels the tests of operations hold to the reference's own
+ * side. A loss is a mean over a row's tokens of logits that are off by 2^-9 and more of some units. */
 #include "tests/reference/model_problem.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const double TOLERANCE = 3e-5;
+static double allowed(double of_float32, double of_bfloat16) {
+    return TEST_COMPUTE_TYPE == LT_BFLOAT16 ? of_bfloat16 : of_float32;
+}
+
+static double of_losses(void) {
+    return allowed(1e-6, 5e-3);
+}
 
 #define LAZY LT_ATTENTION_LAZY
 #define SOFTMAX LT_ATTENTION_SOFTMAX
@@ -38,17 +53,37 @@ enum { CASE_COUNT = sizeof CASES / sizeof CASES[0] };
 /* A gradient of tau is a sum over rows of terms of both signs, all together of the order of 0.1 in these
  * problems, which may cancel to any value. */
 static double floor_of(const lt_parameter *p) {
-    return p->lazy && p->dimensions == 1 ? 1e-2 : 0.0;
+    return p->lazy && p->dimensions == 1 ? allowed(1e-2, 1e-1) : 0.0;
+}
+
+static void close_in_norm(const lt_parameter *p, const float *got, const double *expected, double share) {
+    double error = 0.0, norm = 0.0, largest = 0.0;
+    for (int64_t e = 0; e < p->count; e++) {
+        const double off = (double)got[e] - expected[e];
+        error += off * off;
+        norm += expected[e] * expected[e];
+        largest = fmax(largest, fabs(expected[e]));
+    }
+    const double scale = fmax(sqrt(norm), floor_of(p));
+    if (getenv("TEST_SHOW_ERRORS") != NULL)
+        fprintf(stderr, "  %-24s error %.2e of %.2e\n", p->name, sqrt(error) / scale, share);
+    if (!(sqrt(error) <= share * scale))
+        fail_msg("%s: an error of norm %.3g in a gradient of norm %.3g (largest entry %.3g)", p->name,
+                 sqrt(error), sqrt(norm), largest);
 }
 
 /* expected = a of the first micro-batch's gradients plus b of the second's. */
 static void check_gradients(const test_model_problem *problem, const float *got, double a, double b) {
+    const bool lazy = problem->c->shape.attention == LAZY;
     for (int i = 0; i < problem->registry.count; i++) {
         const lt_parameter *p = &problem->registry.parameters[i];
         double *expected = TEST_NEW(double, p->count);
         for (int64_t e = 0; e < p->count; e++)
             expected[e] = a * problem->gradients[0][p->offset + e] + b * problem->gradients[1][p->offset + e];
-        test_close(p->name, got + p->offset, expected, p->count, TOLERANCE, floor_of(p));
+        if (TEST_COMPUTE_TYPE == LT_BFLOAT16)
+            close_in_norm(p, got + p->offset, expected, lazy ? 0.3 : 0.04);
+        else
+            test_close(p->name, got + p->offset, expected, p->count, 3e-5, floor_of(p));
     }
 }
 
@@ -88,8 +123,8 @@ static void run_gradients(test_arena *arena, const void *context) {
     double *losses = TEST_NEW(double, 2 * rows + 1);
     assert_int_equal(lt_model_losses(model, 2 * rows + 1, losses), LT_OK);
     test_note(arena, losses, sizeof(double) * (size_t)(2 * rows + 1));
-    test_close_doubles("losses, second", losses, problem->loss_sums[1], 1, 1e-6, 0.0);
-    test_close_doubles("losses, first", losses + 1, problem->loss_sums[0], rows, 1e-6, 0.0);
+    test_close_doubles("losses, second", losses, problem->loss_sums[1], 1, of_losses(), 0.0);
+    test_close_doubles("losses, first", losses + 1, problem->loss_sums[0], rows, of_losses(), 0.0);
     assert_memory_equal(losses + 1, losses + 1 + rows, sizeof(double) * (size_t)rows);
     lt_model_destroy(model);
 }
@@ -103,9 +138,9 @@ static void run_evaluation(test_arena *arena, const void *context) {
         double *sums = TEST_NEW(double, rows), *trained = TEST_NEW(double, rows);
         const lt_tokens first = test_model_tokens(problem, 0), second = test_model_tokens(problem, 1);
         assert_int_equal(lt_model_evaluate(model, &second, sums), LT_OK);
-        test_close_doubles("loss sum, second", sums, problem->loss_sums[1], 1, 1e-6, 0.0);
+        test_close_doubles("loss sum, second", sums, problem->loss_sums[1], 1, of_losses(), 0.0);
         assert_int_equal(lt_model_evaluate(model, &first, sums), LT_OK);
-        test_close_doubles("loss sums", sums, problem->loss_sums[0], rows, 1e-6, 0.0);
+        test_close_doubles("loss sums", sums, problem->loss_sums[0], rows, of_losses(), 0.0);
         test_note(arena, sums, sizeof(double) * (size_t)rows);
         if (training) {
             assert_int_equal(lt_model_forward_backward(model, &first, problem->scale, 0, true, 0, NULL),
@@ -130,10 +165,12 @@ static void run_statistics(test_arena *arena, const void *context) {
         const double *expected = problem->statistics + h * LT_STATISTICS;
         double s[LT_STATISTICS], rows = expected[LT_STAT_ROWS];
         for (int i = 0; i < LT_STATISTICS; i++) s[i] = got[h * LT_STATISTICS + i] - 2.0;
-        const int exact[] = {LT_STAT_VISIBLE, LT_STAT_ZEROS, LT_STAT_ROWS, LT_STAT_SINK_ROWS};
-        for (int i = 0; i < 4; i++) assert_true(s[exact[i]] == expected[exact[i]]);
-        test_close_doubles("mass", &s[LT_STAT_MASS], &expected[LT_STAT_MASS], 1, TOLERANCE, rows);
-        test_close_doubles("sink", &s[LT_STAT_SINK], &expected[LT_STAT_SINK], 1, TOLERANCE, rows);
+        const int exact[] = {LT_STAT_VISIBLE, LT_STAT_ROWS, LT_STAT_SINK_ROWS};
+        for (int i = 0; i < 3; i++) assert_true(s[exact[i]] == expected[exact[i]]);
+        const double zeros = fabs(s[LT_STAT_ZEROS] - expected[LT_STAT_ZEROS]);
+        assert_true(zeros <= allowed(0.0, 0.02) * expected[LT_STAT_VISIBLE]);
+        test_close_doubles("mass", &s[LT_STAT_MASS], &expected[LT_STAT_MASS], 1, allowed(3e-5, 5e-3), rows);
+        test_close_doubles("sink", &s[LT_STAT_SINK], &expected[LT_STAT_SINK], 1, allowed(3e-5, 5e-3), rows);
         assert_true(s[LT_STAT_LIVE_TILES] <= s[LT_STAT_TILES] && s[LT_STAT_TILES] >= 1.0);
     }
     lt_model_destroy(model);
@@ -284,7 +321,8 @@ static void run_plan(test_arena *arena, const void *context) {
     lt_model_options options = {problem->c->shape, problem->c->length, 2, true, 3, 8, 0, 0, NULL,
                                 LT_RECOMPUTE_NONE};
     lt_memory_plan training = lt_model_plan(&options, arena->device);
-    assert_true(training.parameters >= one && training.parameters < one + 4096);
+    const size_t copies = TEST_COMPUTE_TYPE == LT_BFLOAT16 ? one / 2 : 0; /* of matrices, rounded */
+    assert_true(training.parameters >= one && training.parameters < one + copies + 4096);
     assert_true(training.optimizer >= 2 * one && training.optimizer < 2 * one + 4096);
     assert_true(training.gradients >= 3 * one && training.gradients < 3 * one + 8192);
     options.training = false;

@@ -46,7 +46,8 @@ static void run_three_tokens(test_arena *arena, const void *context) {
                                    d_q1, 0, 0, 0, 4.2,  0, 0, 0, 41.0 / 8, 41.0 / 4, 12, 0,
                                    d_q2, 0, 0, 0, -1.5, 0, 0, 0, 0,        0,        0,  0};
     const double expected_bias[2] = {-0.3, 1.8}, expected_tau[1] = {83.0 / 6};
-    test_close("output", test_read_floats(arena, at.output, 12), expected_output, 12, test_tolerance(1e-6), 0.0);
+    test_close("output", test_read_floats(arena, at.output, 12), expected_output, 12, test_tolerance(1e-6),
+               0.0);
     test_close("d_q, d_k, d_v", test_read_floats(arena, d_x, 36), expected_d, 36, test_tolerance(1e-6), 0.0);
     test_close("d_bias", test_read_floats(arena, to.d_bias, 2), expected_bias, 2, test_tolerance(2e-6), 0.0);
     test_close("d_tau", test_read_floats(arena, to.d_tau, 1), expected_tau, 1, test_tolerance(1e-6), 0.0);

@@ -1,14 +1,10 @@
 /* A whole step by lanes: the order of its sums, what it drops, how it clips. */
 #include "model/step.h"
+#include "tests/reference/fixture.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { T = 12, ROWS = 2, LANES = 4, BATCHES = 2, VOCABULARY = 29, SEQUENCES = LANES * BATCHES * ROWS };
 
@@ -51,16 +47,13 @@ static lt_status should_drop(void *context, bool last, bool *drop) {
     return LT_OK;
 }
 
-/* The device is a CPU, whose memory is the host's. */
 static lt_status reduce_begin(void *context, lt_mem gradients, int64_t first, int64_t count) {
     fake_ranks *ranks = context;
     assert_true(ranks->agreed && !ranks->ended && count > 0);
     assert_int_equal(first + count, ranks->sent_from);
     assert_ptr_equal(gradients.address, lt_model_gradients(model).address);
-    memcpy(ranks->sent + first, (const float *)(const void *)gradients.address + first,
-           sizeof(float) * (size_t)count);
     ranks->sent_from = first;
-    return LT_OK;
+    return device->ops->download(device, ranks->sent + first, lt_at(gradients, first), count);
 }
 
 static lt_status reduce_end(void *context) {
@@ -125,8 +118,9 @@ static int setup(void **state) {
                                       .training = true,
                                       .gradient_buffers = 3,
                                       .loss_slots = SEQUENCES};
-    if (lt_cpu_device_create(2, &device) != LT_OK || lt_model_create(&options, device, &model) != LT_OK)
-        return -1;
+    for (const char *const *name = TEST_DEVICES; device == NULL && *name != NULL; name++)
+        device = test_open_device(*name, 2);
+    if (device == NULL || lt_model_create(&options, device, &model) != LT_OK) return -1;
     for (int64_t i = 0; i < SEQUENCES; i++)
         for (int64_t t = 0; t <= T; t++) tokens[i][t] = (int32_t)((i * 7 + t * t * 3 + t) % VOCABULARY);
     return lt_model_initialise(model, 5) == LT_OK ? 0 : -1;

@@ -1,0 +1,28 @@
+/* The devices of a test program on a machine with a GPU: the first one that it sees. Its settings are
+ * alignments of buffers, that of an allocation, that of the element, and half of what a vector of 16 bytes
+ * asks; and since each runs anew, they show what is not the same from run to run. */
+#include "model/cuda/cuda.h"
+#include "tests/reference/fixture.h"
+
+const char *const TEST_DEVICES[] = {"cuda", NULL};
+const lt_type TEST_COMPUTE_TYPE = LT_BFLOAT16;
+const int TEST_OFFSETS[TEST_SETTINGS] = {0, 3, 4};
+const int TEST_GUARDS = 3;
+
+lt_device *test_open_device(const char *name, int setting) {
+    lt_device *device = NULL;
+    if (lt_cuda_device_create(0, &device) != LT_OK)
+        fail_msg("%s device, setting %d: %s", name, setting, lt_error_message());
+    return device;
+}
+
+lt_mem test_device_memory(lt_device *device, size_t bytes) {
+    lt_mem mem;
+    if (device->ops->allocate(device, bytes, &mem) != LT_OK) fail_msg("%s", lt_error_message());
+    mem.type = LT_BYTES;
+    return mem;
+}
+
+void test_free_device_memory(lt_device *device, lt_mem mem, size_t bytes) {
+    device->ops->release(device, mem, bytes);
+}

@@ -1,0 +1,27 @@
+# What a machine with a GPU builds with nvcc and its host compiler alone: the model, its float64 reference and their tests,
+# with tests/gpu/include/cmocka.h for cmocka. The emulated GPU's tests are of the same objects.
+
+GPU := $(BUILD)/gpu
+GPU_REFERENCE := $(patsubst %.c,$(GPU)/obj/%.o,tests/gpu/cmocka.c $(filter-out %/cpu_devices.c,$(wildcard tests/reference/*.c)))
+GPU_MODEL     := $(patsubst %.c,$(GPU)/obj/%.o,$(wildcard model/*.c) comm/status.c)
+GPU_UNIT      := $(basename $(notdir $(wildcard tests/unit/test_ops_*.c))) test_model test_decoder test_step test_losses
+GPU_PROGRAMS  := $(addprefix $(GPU)/,test_instructions $(GPU_UNIT) describe)
+
+$(GPU)/obj/%.o: %.c $(BUILD)/compiled_by
+	@mkdir -p $(@D)
+	$(CC) -Itests/gpu/include $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(GPU)/obj/%.o: %.cpp $(BUILD)/compiled_by
+	@mkdir -p $(@D)
+	$(NVCC) -x cu -std=c++17 -Itests/gpu/include -I. $(NVCC_FLAGS) $(SM_80) $(SM_90) -MMD -MF $(@:.o=.d) -c -o $@ $<
+
+$(GPU)/test_instructions: $(GPU)/obj/tests/emulation/test_instructions.o
+$(GPU)/describe: $(GPU)/obj/tests/gpu/describe.o
+$(GPU_UNIT:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/unit/%.o
+$(GPU_PROGRAMS): $(GPU)/obj/tests/gpu/devices.o $(GPU_REFERENCE) $(GPU_MODEL) $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
+	@mkdir -p $(@D)
+	$(NVCC) -cudart static -o $@ $^ -lcublasLt -lpthread -lm
+
+.PHONY: run-gpu-tests
+run-gpu-tests: $(GPU_PROGRAMS)
+	@tests/gpu/run.sh $(BUILD) test_instructions $(GPU_UNIT)
