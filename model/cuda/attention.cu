@@ -24,12 +24,20 @@ static int64_t rows_of(const lt_attention *shape) {
 
 static void place_saved(const lt_attention *shape, carver *from, attention_job *job) {
     job->softmax = carve<float2>(from, rows_of(shape));
-    job->live_sum = carve<bf16>(from, shape->bias_length == 0 ? 0 : rows_of(shape) * shape->head_size);
+    if (shape->bias_length == 0) return;
+    job->live_sum = carve<bf16>(from, rows_of(shape) * shape->head_size);
+    if (!lt_cuda_attention_is_fast(shape->head_size)) return;
+    job->tile_rows = divide_up(shape->query_length, int64_t{TILE_ROWS});
+    job->live_words = divide_up(shape->key_length, int64_t{32 * TILE_KEYS});
+    job->live = carve<uint32_t>(from, shape->batch * shape->heads * job->tile_rows * job->live_words);
 }
 
 static void place_backward(const lt_attention *shape, carver *from, attention_job *job) {
     job->rows = carve<attention_row>(from, rows_of(shape));
     job->tau_terms = carve<float>(from, rows_of(shape));
+    if (lt_cuda_attention_is_fast(shape->head_size))
+        job->bias_sums = carve<float>(from, shape->batch * shape->heads * shape->bias_length *
+                                                divide_up(shape->query_length, int64_t{BLOCK_QUERIES}));
 }
 
 static int64_t tile_rows_of(const lt_attention *shape) {
@@ -57,6 +65,10 @@ size_t lt_cuda_attention_scratch_bytes(lt_device *device, const lt_attention *sh
     return backward.used > statistics.used ? backward.used : statistics.used;
 }
 
+static bool is_wide(const void *address, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(address) % 16 == 0 && stride % 8 == 0;
+}
+
 static attention_job open_job(const lt_attention *shape) {
     attention_job job = {};
     job.batch = shape->batch;
@@ -76,6 +88,8 @@ static attention_job open_job(const lt_attention *shape) {
     job.tau = floats_of(shape->tau);
     job.starts = integers_of(shape->document_starts);
     job.output = bf16_of(shape->output);
+    job.wide = is_wide(job.q, job.query_stride) && is_wide(job.k, job.key_stride) &&
+               is_wide(job.v, job.key_stride) && is_wide(job.output, 0);
     carver saved = {shape->saved.address, 0};
     place_saved(shape, &saved, &job);
     return job;
@@ -133,7 +147,9 @@ static __global__ void sum_statistics(attention_job job, double *sums) {
 
 void lt_cuda_attention_forward(lt_device *base, const lt_attention *shape) {
     if (rows_of(shape) == 0) return;
-    lt_cuda_attention_general_forward(cuda_of(base), open_job(shape));
+    (lt_cuda_attention_is_fast(shape->head_size)
+         ? lt_cuda_attention_fast_forward
+         : lt_cuda_attention_general_forward)(cuda_of(base), open_job(shape));
 }
 
 void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,
@@ -147,12 +163,19 @@ void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,
     job.d_v = bf16_of(gradients->d_v);
     job.d_bias = floats_of(gradients->d_bias);
     job.d_tau = floats_of(gradients->d_tau);
+    job.wide = job.wide && is_wide(job.d_output, 0) && is_wide(job.d_q, 0) && is_wide(job.d_k, 0) &&
+               is_wide(job.d_v, 0);
     carver scratch = {device->scratch, 0};
     place_backward(shape, &scratch, &job);
     const unsigned blocks = static_cast<unsigned>(divide_up(rows_of(shape), int64_t{WARPS}));
     lt_cuda_note(device, "attention backward (rows)",
                  LT_LAUNCH(row_gradients, blocks, THREADS, 0, device->stream, job));
-    lt_cuda_attention_general_backward(device, job);
+    if (lt_cuda_attention_is_fast(shape->head_size)) {
+        lt_cuda_attention_fast_queries(device, job);
+        lt_cuda_attention_fast_keys(device, job);
+    } else {
+        lt_cuda_attention_general_backward(device, job);
+    }
     if (shape->bias_length > 0)
         lt_cuda_note(
             device, "attention backward (tau)",

@@ -10,6 +10,13 @@
 #define LT_MODEL_CUDA_ATTENTION_H
 
 #include "model/cuda/device.h"
+#include "model/cuda/instructions.h"
+
+/* A tile of queries and keys of one head: what fast kernels keep a live bit for, and statistics count. */
+enum { TILE_ROWS = 16, TILE_KEYS = 64 };
+
+/* Queries of a block of fast kernels. */
+enum { BLOCK_QUERIES = 128 };
 
 /* What backward needs of a query of a head, by one load. */
 struct alignas(16) attention_row {
@@ -24,23 +31,23 @@ struct attention_job {
     const float *bias, *tau;
     const int32_t *starts; /* or nullptr */
     bf16 *output;
+    bool wide; /* q, k, v, the output and their gradients lie so that 16 bytes can be moved at a time */
     /* What forward keeps. Rows are (batch, head, query). */
     float2 *softmax; /* of each row: its largest score, and 1 / the sum of 2^(score - largest) */
     bf16 *live_sum;  /* u, as the output lies */
+    uint32_t *live;  /* fast kernels: of each tile a bit, words [batch, heads, tile_rows, live_words] */
+    int64_t tile_rows, live_words;
     /* Backward. */
     const bf16 *d_output;
     bf16 *d_q, *d_k, *d_v;
     float *d_bias, *d_tau;
     attention_row *rows; /* of each row */
     float *tau_terms;    /* of each row: (sum_j g_ij) / n_i */
-    /* Statistics: of each tile row (batch, head, STATISTICS_ROWS queries). */
-    double *statistics;
+    float *bias_sums;    /* fast kernels: of each block of queries of a head, [W] */
+    double *statistics;  /* of each tile row (batch, head, TILE_ROWS queries) */
 };
 
 constexpr float LOG2_E = 1.4426950408889634f;
-
-/* A tile, as the statistics count them. */
-enum { TILE_ROWS = 16, TILE_KEYS = 64 };
 
 /* A query of one head and what it sees: keys first .. last. */
 struct attention_query {
@@ -66,7 +73,7 @@ __device__ __forceinline__ attention_query query_of_row(const attention_job &job
 }
 
 __device__ __forceinline__ float probability(float score, float max, float inverse_sum) {
-    return __fmul_rn(exp2f(score - max), inverse_sum);
+    return __fmul_rn(power_of_two(score - max), inverse_sum);
 }
 
 __device__ __forceinline__ bool weight_alive(float p, float offset) {
@@ -77,6 +84,17 @@ template <typename number> __device__ __forceinline__ number warp_sum(number val
     for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
     return value;
 }
+
+/* Head sizes that the fast kernels are built for. */
+static inline bool lt_cuda_attention_is_fast(int64_t head_size) {
+    return head_size == 64 || head_size == 96 || head_size == 128;
+}
+
+/* model/cuda/lazy_attention_forward.cu, lazy_attention_queries.cu, lazy_attention_keys.cu: these head sizes.
+ */
+void lt_cuda_attention_fast_forward(cuda_device *, const attention_job &);
+void lt_cuda_attention_fast_queries(cuda_device *, const attention_job &); /* d_q, d_bias */
+void lt_cuda_attention_fast_keys(cuda_device *, const attention_job &);    /* d_k, d_v */
 
 /* model/cuda/attention_general.cu: any shape. Queue kernels that fill output, softmax and live_sum; d_q, d_k,
  * d_v and d_bias, from rows; statistics. */

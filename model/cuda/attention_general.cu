@@ -90,7 +90,7 @@ static __device__ float2 softmax_of(const attention_job &job, const attention_qu
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2)
         max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, lanes));
     for (int64_t key = at.first + own_lane(); key <= at.last; key += WARP)
-        sum += exp2f(score_of(job, at, key) - max);
+        sum += power_of_two(score_of(job, at, key) - max);
     return {max, 1.0f / warp_sum(sum)};
 }
 

@@ -1,0 +1,351 @@
+/* Attention forward for head sizes D of 64, 96 and 128 (lazy-attention.md, "Forward").
+ *
+ * A block of 8 warps has 128 queries of one head, 16 for each warp, whose q stay in registers as a of
+ * products; tiles of 64 keys go by in shared memory, from the diagonal outwards, copied two deep by cp.async.
+ * A tile of a warp is 16 queries x 64 keys.
+ *
+ * Lazy attention takes two passes. The first finds each row's maximum m and sum l (1 product a tile, q k),
+ * and with them the tiles that may hold a weight above 0: 2^(s - m) / l only falls as m and l grow, so a tile
+ * whose largest entry does not pass -tau/n by the running m and l is dead. The second visits the others
+ * alone: s anew, then o += a v and u += [a > 0] v, which share the fragments of v, where an entry is alive in
+ * truth; that bit is kept for backward. Tiles that are dead for all 8 warps are not even copied. 1 + 3 f
+ * products a tile. Softmax attention takes one pass, with o scaled anew where m grows: 2 products a tile.
+ *
+ * Bytes moved for 64 keys of a block: 128 D in the first pass, 256 D for a live tile in the second (16 KiB
+ * and 32 KiB at D = 128), from L2 mostly, since the blocks of a head run side by side.
+ */
+#include "model/cuda/attention_tiles.h"
+
+namespace {
+
+template <int D> struct forward_shared {
+    bf16 keys[2][TILE_KEYS * PITCH<D>];
+    bf16 values[2][TILE_KEYS *
+                   PITCH<D>]; /* first the block's queries; at the end keys and values hold o and u */
+    float window[2][WINDOW];
+};
+
+/* Of a lane's two rows. */
+struct running {
+    float max[2], sum[2];
+};
+
+template <int D>
+__device__ __forceinline__ void load_tile(forward_shared<D> &shared, int stage, const attention_job &job,
+                                          const query_block &block, int tile, bool values) {
+    const int key = tile * TILE_KEYS, there = static_cast<int>(job.key_length) - key;
+    load_rows<D, TILE_KEYS>(shared.keys[stage], key_rows(job, block, job.k, key), job.key_stride, there,
+                            job.wide);
+    if (values)
+        load_rows<D, TILE_KEYS>(shared.values[stage], key_rows(job, block, job.v, key), job.key_stride, there,
+                                job.wide);
+    if (has_bias(job, block, tile)) load_window(shared.window[stage], job, block, tile);
+}
+
+/* The queries, by way of the values' place. Ends with no copy under way. */
+template <int D>
+__device__ __forceinline__ void open_queries(forward_shared<D> &shared, const attention_job &job,
+                                             const query_block &block, unsigned (&q)[D / 16][4]) {
+    load_rows<D, BLOCK_QUERIES>(shared.values[0], job.q + query_place(job, block, block.begin),
+                                job.query_stride, block.count, job.wide);
+    copy_async_commit();
+    copy_async_wait<0>();
+    __syncthreads();
+    load_fragments<D>(q, shared.values[0] + own_warp() * TILE_ROWS * PITCH<D>);
+    __syncthreads();
+}
+
+/* A warp's scores of 8 N keys of a tile, from `first` on; hidden ones are `hidden`. */
+template <int D, int N>
+__device__ __forceinline__ void score_keys(float (&s)[N][4], const forward_shared<D> &shared, int stage,
+                                           const attention_job &job, const query_block &block,
+                                           const warp_view &view, const unsigned (&q)[D / 16][4], int tile,
+                                           int first, float hidden) {
+    const int g = own_lane() / 4, t = own_lane() % 4;
+    const float *window = shared.window[stage] + WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - first;
+    multiply_rows<D>(s, q, shared.keys[stage] + first * PITCH<D>);
+    add_bias(s, job.scale, has_bias(job, block, tile) ? window : nullptr);
+    if (!sees_all(view, tile)) hide(s, view.first, view.last, tile * TILE_KEYS + first + 2 * t, hidden);
+}
+
+__device__ __forceinline__ float largest_of_four(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ __forceinline__ float sum_of_four(float x) {
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+/* Takes a tile into m and l, and turns its scores into 2^(s - m). Gives what earlier sums were scaled by, and
+ * the tile's largest scores. */
+template <int N>
+__device__ __forceinline__ void take_in(running &rows, float (&s)[N][4], float (&scale)[2],
+                                        float (&largest)[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        largest[r] = -INFINITY;
+#pragma unroll
+        for (int n = 0; n < N; n++) largest[r] = fmaxf(largest[r], fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+        largest[r] = largest_of_four(largest[r]);
+        const float max = fmaxf(rows.max[r], largest[r]), base = max == -INFINITY ? 0.0f : max;
+        float sum = 0.0f;
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int e = 2 * r; e < 2 * r + 2; e++) {
+                s[n][e] = power_of_two(s[n][e] - base);
+                sum += s[n][e];
+            }
+        scale[r] = power_of_two(rows.max[r] - base);
+        rows.sum[r] = fmaf(rows.sum[r], scale[r], sum_of_four(sum));
+        rows.max[r] = max;
+    }
+}
+
+__device__ __forceinline__ running none_yet() {
+    return {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+}
+
+/* What backward needs of a row; a row beyond the last query gets no weight. */
+__device__ __forceinline__ void keep(const attention_job &job, const query_block &block, running &rows,
+                                     float (&inverse)[2]) {
+    for (int r = 0; r < 2; r++) {
+        const int row = own_warp() * TILE_ROWS + own_lane() / 4 + 8 * r;
+        inverse[r] = rows.sum[r] > 0.0f ? 1.0f / rows.sum[r] : 0.0f;
+        if (row < block.count && own_lane() % 4 == 0)
+            job.softmax[block.pair * job.query_length + block.begin + row] = {rows.max[r], inverse[r]};
+    }
+}
+
+template <int D>
+__device__ __forceinline__ void store_block(bf16 *to, bf16 *shared, const attention_job &job,
+                                            const query_block &block, const float (&c)[D / 8][4]) {
+    const int row = own_warp() * TILE_ROWS;
+    store_rows<D>(to + output_place(job, block, block.begin + row), job.heads * job.head_size,
+                  block.count - row, shared + row * PITCH<D>, c, job.wide);
+}
+
+/* ---- the first pass of lazy attention ---- */
+
+/* Rounding may make a running weight smaller than the final one, by far less than this. */
+constexpr float SURELY = 1.0f - 1.0f / 256.0f;
+
+/* m and l of the warp's rows; bits of tiles that may be live, to job.live. */
+template <int D>
+__device__ void first_pass(forward_shared<D> &shared, const attention_job &job, const query_block &block,
+                           const warp_view &view, const unsigned (&q)[D / 16][4], const float (&offset)[2],
+                           running &rows) {
+    const int tile_row = block.begin / TILE_ROWS + own_warp();
+    uint32_t bits = 0;
+    int stage = 0;
+    load_tile(shared, 0, job, block, block.last_tile, false);
+    copy_async_commit();
+    for (int tile = block.last_tile; tile >= block.first_tile; tile--, stage ^= 1) {
+        copy_async_wait<0>();
+        __syncthreads();
+        if (tile > block.first_tile) load_tile(shared, stage ^ 1, job, block, tile - 1, false);
+        copy_async_commit();
+        if (sees_tile(view, tile)) {
+            float s[TILE_KEYS / 8][4], scale[2], largest[2];
+            score_keys(s, shared, stage, job, block, view, q, tile, 0, -INFINITY);
+            take_in(rows, s, scale, largest);
+            bool live = false;
+            for (int r = 0; r < 2; r++)
+                live = live || (largest[r] > -INFINITY &&
+                                power_of_two(largest[r] - rows.max[r]) > -offset[r] * rows.sum[r] * SURELY);
+            if (__any_sync(0xffffffffu, live)) bits |= 1u << tile % 32;
+        }
+        if (tile % 32 != 0 && tile != block.first_tile) continue;
+        if (tile_row < job.tile_rows && own_lane() == 0)
+            live_words(job, block.pair, tile_row)[tile / 32] = bits;
+        bits = 0;
+    }
+    __syncthreads();
+}
+
+/* ---- the second pass ---- */
+
+/* Keys that a warp has the scores of at a time: of a whole tile they take too many registers beside o and u.
+ */
+enum { HALF_TILE = TILE_KEYS / 2 };
+
+/* The tiles that some warp of the block may need, in descending order. */
+struct live_tiles {
+    int tile; /* -1: no more */
+    bool own; /* of this warp */
+    int word; /* of which `block` and `warp` are what is left, and its own */
+    uint32_t block, warp;
+};
+
+__device__ __forceinline__ void next_live(live_tiles &at, const attention_job &job,
+                                          const query_block &block) {
+    while (at.block == 0) {
+        at.tile = -1;
+        if (--at.word < block.first_tile / 32) return;
+        const int tile_row = block.begin / TILE_ROWS + own_warp();
+        at.block = live_in_block(job, block, at.word);
+        at.warp = tile_row < job.tile_rows ? live_words(job, block.pair, tile_row)[at.word] : 0;
+    }
+    const int bit = 31 - __clz(static_cast<int>(at.block));
+    at.block ^= 1u << bit;
+    at.own = (at.warp >> bit & 1) != 0;
+    at.tile = at.word * 32 + bit;
+}
+
+/* Scores to fragments of the weights a and of [a > 0], for 16 keys each; whether an entry is alive. A hidden
+ * score is NaN, which is not alive. */
+__device__ __forceinline__ bool weigh(const float (&s)[HALF_TILE / 8][4], const running &rows,
+                                      const float (&inverse)[2], const float (&offset)[2],
+                                      unsigned (&weights)[HALF_TILE / 16][4],
+                                      unsigned (&ones)[HALF_TILE / 16][4]) {
+    bool any = false;
+#pragma unroll
+    for (int n = 0; n < HALF_TILE / 8; n++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float weight[2];
+            bool alive[2];
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const float p = probability(s[n][2 * r + e], rows.max[r], inverse[r]);
+                alive[e] = weight_alive(p, offset[r]);
+                weight[e] = alive[e] ? p + offset[r] : 0.0f;
+            }
+            any = any || alive[0] || alive[1];
+            weights[n / 2][n % 2 * 2 + r] = pack_bf16(weight[0], weight[1]);
+            ones[n / 2][n % 2 * 2 + r] = (alive[0] ? 0x3f80u : 0) | (alive[1] ? 0x3f800000u : 0); /* 1.0 */
+        }
+    return __any_sync(0xffffffffu, any) != 0;
+}
+
+/* o += a v and u += [a > 0] v. */
+template <int D>
+__device__ __forceinline__ void add_values(float (&o)[D / 8][4], float (&u)[D / 8][4],
+                                           const unsigned (&weights)[HALF_TILE / 16][4],
+                                           const unsigned (&ones)[HALF_TILE / 16][4], const bf16 *values) {
+#pragma unroll
+    for (int k = 0; k < HALF_TILE / 16; k++)
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            unsigned v[4];
+            load_matrices_transposed(v, values + lane_place<D>() + 16 * k * PITCH<D> + 8 * n);
+            multiply_add(o[n], weights[k], v[0], v[1]);
+            multiply_add(o[n + 1], weights[k], v[2], v[3]);
+            multiply_add(u[n], ones[k], v[0], v[1]);
+            multiply_add(u[n + 1], ones[k], v[2], v[3]);
+        }
+}
+
+/* o and u, from live tiles alone; what is alive in truth, to job.live. */
+template <int D>
+__device__ void second_pass(forward_shared<D> &shared, const attention_job &job, const query_block &block,
+                            const warp_view &view, const unsigned (&q)[D / 16][4], const float (&offset)[2],
+                            const running &rows, const float (&inverse)[2], float (&o)[D / 8][4],
+                            float (&u)[D / 8][4]) {
+    const int tile_row = block.begin / TILE_ROWS + own_warp();
+    live_tiles next = {-1, false, block.last_tile / 32 + 1, 0, 0};
+    uint32_t bits = 0;
+    int stage = 0;
+    next_live(next, job, block);
+    if (next.tile >= 0) load_tile(shared, 0, job, block, next.tile, true);
+    copy_async_commit();
+    for (; next.tile >= 0; stage ^= 1) {
+        const int tile = next.tile;
+        const bool own = next.own;
+        copy_async_wait<0>();
+        next_live(next, job, block);
+        __syncthreads();
+        if (next.tile >= 0) load_tile(shared, stage ^ 1, job, block, next.tile, true);
+        copy_async_commit();
+        if (own)
+#pragma unroll 1
+            for (int first = 0; first < TILE_KEYS; first += HALF_TILE) {
+                float s[HALF_TILE / 8][4];
+                unsigned weights[HALF_TILE / 16][4], ones[HALF_TILE / 16][4];
+                score_keys(s, shared, stage, job, block, view, q, tile, first, NAN);
+                if (!weigh(s, rows, inverse, offset, weights, ones)) continue;
+                bits |= 1u << tile % 32;
+                add_values<D>(o, u, weights, ones, shared.values[stage] + first * PITCH<D>);
+            }
+        if (next.tile >= 0 && next.tile / 32 == tile / 32) continue;
+        if (tile_row < job.tile_rows && own_lane() == 0)
+            live_words(job, block.pair, tile_row)[tile / 32] = bits;
+        bits = 0;
+    }
+    __syncthreads();
+}
+
+template <int D> __global__ void __launch_bounds__(THREADS, 1) lazy_forward(attention_job job) {
+    LT_DYNAMIC_SHARED(forward_shared<D>, shared);
+    const query_block block = open_block(job);
+    const warp_view view = open_view(job, block);
+    unsigned q[D / 16][4];
+    open_queries(*shared, job, block, q);
+    float offset[2], inverse[2];
+    for (int r = 0; r < 2; r++)
+        offset[r] =
+            job.tau[block.head] / static_cast<float>(view.last[r] < 0 ? 1 : view.last[r] - view.first[r] + 1);
+    running rows = none_yet();
+    first_pass(*shared, job, block, view, q, offset, rows);
+    keep(job, block, rows, inverse);
+    float o[D / 8][4] = {}, u[D / 8][4] = {};
+    second_pass(*shared, job, block, view, q, offset, rows, inverse, o, u);
+    store_block<D>(job.output, shared->keys[0], job, block, o);
+    store_block<D>(job.live_sum, shared->values[0], job, block, u);
+}
+
+/* ---- softmax ---- */
+
+template <int D> __global__ void __launch_bounds__(THREADS, 1) softmax_forward(attention_job job) {
+    LT_DYNAMIC_SHARED(forward_shared<D>, shared);
+    const query_block block = open_block(job);
+    const warp_view view = open_view(job, block);
+    unsigned q[D / 16][4];
+    open_queries(*shared, job, block, q);
+    running rows = none_yet();
+    float o[D / 8][4] = {}, inverse[2];
+    int stage = 0;
+    load_tile(*shared, 0, job, block, block.last_tile, true);
+    copy_async_commit();
+    for (int tile = block.last_tile; tile >= block.first_tile; tile--, stage ^= 1) {
+        copy_async_wait<0>();
+        __syncthreads();
+        if (tile > block.first_tile) load_tile(*shared, stage ^ 1, job, block, tile - 1, true);
+        copy_async_commit();
+        if (!sees_tile(view, tile)) continue;
+        float s[TILE_KEYS / 8][4], scale[2], largest[2];
+        score_keys(s, *shared, stage, job, block, view, q, tile, 0, -INFINITY);
+        take_in(rows, s, scale, largest);
+        scale_all(o, scale[0], scale[1]);
+#pragma unroll
+        for (int k = 0; k < TILE_KEYS / 16; k++) {
+            const unsigned weights[4] = {
+                pack_bf16(s[2 * k][0], s[2 * k][1]), pack_bf16(s[2 * k][2], s[2 * k][3]),
+                pack_bf16(s[2 * k + 1][0], s[2 * k + 1][1]), pack_bf16(s[2 * k + 1][2], s[2 * k + 1][3])};
+            add_product<D>(o, weights, shared->values[stage] + 16 * k * PITCH<D>);
+        }
+    }
+    __syncthreads();
+    keep(job, block, rows, inverse);
+    scale_all(o, inverse[0], inverse[1]);
+    store_block<D>(job.output, shared->keys[0], job, block, o);
+}
+
+template <int D> cudaError_t launch(cuda_device *device, const attention_job &job) {
+    const int64_t blocks = job.batch * job.heads * divide_up(job.query_length, int64_t{BLOCK_QUERIES});
+    const auto kernel = job.bias_length > 0 ? lazy_forward<D> : softmax_forward<D>;
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(forward_shared<D>));
+    if (error != cudaSuccess) return error;
+    return LT_LAUNCH(kernel, static_cast<unsigned>(blocks), THREADS, sizeof(forward_shared<D>),
+                     device->stream, job);
+}
+
+} // namespace
+
+void lt_cuda_attention_fast_forward(cuda_device *device, const attention_job &job) {
+    const auto of_size = job.head_size == 64 ? launch<64> : job.head_size == 96 ? launch<96> : launch<128>;
+    lt_cuda_note(device, "attention forward", of_size(device, job));
+}
