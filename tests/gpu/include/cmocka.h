@@ -55,6 +55,7 @@ int test_run_group(const char *name, const struct CMUnitTest *tests, size_t coun
 #define cmocka_unit_test_teardown(test, teardown) {#test, test, NULL, teardown, NULL}
 #define cmocka_run_group_tests_name(name, tests, setup, teardown) \
     test_run_group(name, tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
+#define _cmocka_run_group_tests test_run_group
 /* clang-format on */
 
 #endif
