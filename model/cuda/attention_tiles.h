@@ -40,21 +40,20 @@ static __device__ __forceinline__ void copy_unit(bf16 *to, const bf16 *from, boo
     for (int e = 0; e < 8; e++) to[e] = there ? from[e] : __float2bfloat16_rn(0.0f);
 }
 
-/* Begins to copy ROWS rows of a head to a tile; those from `there` on become 0. By all threads of the block:
- * a warp copies 8 rows x 4 units at a time. Not `wide`: places are not aligned to 16 bytes. */
-template <int D, int ROWS>
+/* Begins to copy ROWS rows of a head to a tile; those from `there` on become 0. By warps FROM to FROM + COUNT
+ * - 1 of the block, 8 rows x 4 units at a time each; the others pass by. */
+template <int D, int ROWS, int FROM = 0, int COUNT = WARPS>
 static __device__ __forceinline__ void load_rows(bf16 *to, const bf16 *from, int64_t stride, int there,
                                                  bool wide) {
-    constexpr int TOGETHER = ROWS / 8 < WARPS ? ROWS / 8 : WARPS, PARTS = WARPS / TOGETHER;
-    static_assert(ROWS % (8 * TOGETHER) == 0 && D % (32 * PARTS) == 0,
-                  "every warp has the same number of units");
-    const int column = own_warp() / TOGETHER * (D / PARTS) + own_lane() / 8 * 8;
+    static_assert(ROWS % (8 * COUNT) == 0, "every warp has the same number of rows");
+    const int warp = own_warp() - FROM, column = own_lane() / 8 * 8;
+    if (warp < 0 || warp >= COUNT) return;
 #pragma unroll
-    for (int first = 0; first < ROWS; first += 8 * TOGETHER) {
-        const int row = first + own_warp() % TOGETHER * 8 + own_lane() % 8;
+    for (int first = 0; first < ROWS; first += 8 * COUNT) {
+        const int row = first + warp * 8 + own_lane() % 8;
         const bf16 *source = (row < there ? from + row * stride : from) + column;
 #pragma unroll
-        for (int unit = 0; unit < D / PARTS; unit += 32)
+        for (int unit = 0; unit < D; unit += 32)
             copy_unit(to + row * PITCH<D> + column + unit, source + unit, row < there, wide);
     }
 }

@@ -18,12 +18,23 @@
 
 namespace {
 
+/* Keys that lazy attention's second pass has of a tile at a time: o and u leave few registers for more. */
+enum { HALF_TILE = TILE_KEYS / 2 };
+
+/* At the end there are o, and u, in two times 128 rows. */
 template <int D> struct forward_shared {
-    bf16 keys[2][TILE_KEYS * PITCH<D>];
-    bf16 values[2][TILE_KEYS *
-                   PITCH<D>]; /* first the block's queries; at the end keys and values hold o and u */
+    bf16 keys[2][TILE_KEYS * PITCH<D>]; /* in the second pass HALF_TILE keys, then as many values */
+    union {
+        bf16 queries[BLOCK_QUERIES * PITCH<D>];
+        bf16 values[2][TILE_KEYS * PITCH<D>]; /* of softmax attention, once queries are in registers */
+    };
     float window[2][WINDOW];
 };
+
+template <int D> using fragments = unsigned[D / 16][4];
+
+/* Queries stay in shared memory alone where registers are few. */
+template <int D> constexpr bool QUERIES_STAY = D == 128;
 
 /* Of a lane's two rows. */
 struct running {
@@ -42,30 +53,29 @@ __device__ __forceinline__ void load_tile(forward_shared<D> &shared, int stage, 
     if (has_bias(job, block, tile)) load_window(shared.window[stage], job, block, tile);
 }
 
-/* The queries, by way of the values' place. Ends with no copy under way. */
+/* Ends with no copy under way. */
 template <int D>
 __device__ __forceinline__ void open_queries(forward_shared<D> &shared, const attention_job &job,
                                              const query_block &block, unsigned (&q)[D / 16][4]) {
-    load_rows<D, BLOCK_QUERIES>(shared.values[0], job.q + query_place(job, block, block.begin),
+    load_rows<D, BLOCK_QUERIES>(shared.queries, job.q + query_place(job, block, block.begin),
                                 job.query_stride, block.count, job.wide);
     copy_async_commit();
     copy_async_wait<0>();
     __syncthreads();
-    load_fragments<D>(q, shared.values[0] + own_warp() * TILE_ROWS * PITCH<D>);
+    load_fragments<D>(q, shared.queries + own_warp() * TILE_ROWS * PITCH<D>);
     __syncthreads();
 }
 
-/* A warp's scores of 8 N keys of a tile, from `first` on; hidden ones are `hidden`. */
+/* A warp's scores of 8 N keys, from `key` on, which lie at `keys`; hidden ones are `hidden`. */
 template <int D, int N>
-__device__ __forceinline__ void score_keys(float (&s)[N][4], const forward_shared<D> &shared, int stage,
-                                           const attention_job &job, const query_block &block,
-                                           const warp_view &view, const unsigned (&q)[D / 16][4], int tile,
-                                           int first, float hidden) {
-    const int g = own_lane() / 4, t = own_lane() % 4;
-    const float *window = shared.window[stage] + WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - first;
-    multiply_rows<D>(s, q, shared.keys[stage] + first * PITCH<D>);
+__device__ __forceinline__ void
+score_keys(float (&s)[N][4], const unsigned (&q)[D / 16][4], const bf16 *keys, const float *window,
+           const attention_job &job, const query_block &block, const warp_view &view, int key, float hidden) {
+    const int g = own_lane() / 4, t = own_lane() % 4, tile = key / TILE_KEYS;
+    window += WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - key % TILE_KEYS;
+    multiply_rows<D>(s, q, keys);
     add_bias(s, job.scale, has_bias(job, block, tile) ? window : nullptr);
-    if (!sees_all(view, tile)) hide(s, view.first, view.last, tile * TILE_KEYS + first + 2 * t, hidden);
+    if (!sees_all(view, tile)) hide(s, view.first, view.last, key + 2 * t, hidden);
 }
 
 __device__ __forceinline__ float largest_of_four(float x) {
@@ -149,7 +159,8 @@ __device__ void first_pass(forward_shared<D> &shared, const attention_job &job, 
         copy_async_commit();
         if (sees_tile(view, tile)) {
             float s[TILE_KEYS / 8][4], scale[2], largest[2];
-            score_keys(s, shared, stage, job, block, view, q, tile, 0, -INFINITY);
+            score_keys<D>(s, q, shared.keys[stage], shared.window[stage], job, block, view, tile * TILE_KEYS,
+                          -INFINITY);
             take_in(rows, s, scale, largest);
             bool live = false;
             for (int r = 0; r < 2; r++)
@@ -167,22 +178,23 @@ __device__ void first_pass(forward_shared<D> &shared, const attention_job &job, 
 
 /* ---- the second pass ---- */
 
-/* Keys that a warp has the scores of at a time: of a whole tile they take too many registers beside o and u.
- */
-enum { HALF_TILE = TILE_KEYS / 2 };
-
-/* The tiles that some warp of the block may need, in descending order. */
-struct live_tiles {
-    int tile; /* -1: no more */
-    bool own; /* of this warp */
-    int word; /* of which `block` and `warp` are what is left, and its own */
+/* Half tiles that some warp of the block may need, in descending order of tiles. */
+struct live_half {
+    int tile;  /* -1: none yet, or no more */
+    int first; /* of its keys: 0 or HALF_TILE */
+    bool own;  /* of this warp */
+    int word;  /* of live bits; `block` and `warp` are what is left of it, and its own */
     uint32_t block, warp;
 };
 
-__device__ __forceinline__ void next_live(live_tiles &at, const attention_job &job,
-                                          const query_block &block) {
+__device__ __forceinline__ void next_half(live_half &at, const attention_job &job, const query_block &block) {
+    if (at.tile >= 0 && at.first == 0) {
+        at.first = HALF_TILE;
+        return;
+    }
+    at.tile = -1;
+    at.first = 0;
     while (at.block == 0) {
-        at.tile = -1;
         if (--at.word < block.first_tile / 32) return;
         const int tile_row = block.begin / TILE_ROWS + own_warp();
         at.block = live_in_block(job, block, at.word);
@@ -192,6 +204,18 @@ __device__ __forceinline__ void next_live(live_tiles &at, const attention_job &j
     at.block ^= 1u << bit;
     at.own = (at.warp >> bit & 1) != 0;
     at.tile = at.word * 32 + bit;
+}
+
+template <int D>
+__device__ __forceinline__ void load_half(forward_shared<D> &shared, int stage, const attention_job &job,
+                                          const query_block &block, const live_half &at) {
+    const int key = at.tile * TILE_KEYS + at.first, there = static_cast<int>(job.key_length) - key;
+    bf16 *keys = shared.keys[stage], *values = keys + HALF_TILE * PITCH<D>;
+    load_rows<D, HALF_TILE, 0, WARPS / 2>(keys, key_rows(job, block, job.k, key), job.key_stride, there,
+                                          job.wide);
+    load_rows<D, HALF_TILE, WARPS / 2, WARPS / 2>(values, key_rows(job, block, job.v, key), job.key_stride,
+                                                  there, job.wide);
+    if (has_bias(job, block, at.tile)) load_window(shared.window[stage], job, block, at.tile);
 }
 
 /* Scores to fragments of the weights a and of [a > 0], for 16 keys each; whether an entry is alive. A hidden
@@ -245,30 +269,33 @@ __device__ void second_pass(forward_shared<D> &shared, const attention_job &job,
                             const running &rows, const float (&inverse)[2], float (&o)[D / 8][4],
                             float (&u)[D / 8][4]) {
     const int tile_row = block.begin / TILE_ROWS + own_warp();
-    live_tiles next = {-1, false, block.last_tile / 32 + 1, 0, 0};
+    live_half next = {-1, 0, false, block.last_tile / 32 + 1, 0, 0};
     uint32_t bits = 0;
     int stage = 0;
-    next_live(next, job, block);
-    if (next.tile >= 0) load_tile(shared, 0, job, block, next.tile, true);
+    next_half(next, job, block);
+    if (next.tile >= 0) load_half(shared, 0, job, block, next);
     copy_async_commit();
     for (; next.tile >= 0; stage ^= 1) {
-        const int tile = next.tile;
+        const int tile = next.tile, key = tile * TILE_KEYS + next.first;
         const bool own = next.own;
         copy_async_wait<0>();
-        next_live(next, job, block);
+        next_half(next, job, block);
         __syncthreads();
-        if (next.tile >= 0) load_tile(shared, stage ^ 1, job, block, next.tile, true);
+        if (next.tile >= 0) load_half(shared, stage ^ 1, job, block, next);
         copy_async_commit();
-        if (own)
-#pragma unroll 1
-            for (int first = 0; first < TILE_KEYS; first += HALF_TILE) {
-                float s[HALF_TILE / 8][4];
-                unsigned weights[HALF_TILE / 16][4], ones[HALF_TILE / 16][4];
-                score_keys(s, shared, stage, job, block, view, q, tile, first, NAN);
-                if (!weigh(s, rows, inverse, offset, weights, ones)) continue;
+        if (own) {
+            const bf16 *keys = shared.keys[stage];
+            float s[HALF_TILE / 8][4];
+            unsigned weights[HALF_TILE / 16][4], ones[HALF_TILE / 16][4];
+            fragments<D> anew;
+            if (QUERIES_STAY<D>) load_fragments<D>(anew, shared.queries + own_warp() * TILE_ROWS * PITCH<D>);
+            const fragments<D> &own_q = QUERIES_STAY<D> ? const_cast<const fragments<D> &>(anew) : q;
+            score_keys<D>(s, own_q, keys, shared.window[stage], job, block, view, key, NAN);
+            if (weigh(s, rows, inverse, offset, weights, ones)) {
                 bits |= 1u << tile % 32;
-                add_values<D>(o, u, weights, ones, shared.values[stage] + first * PITCH<D>);
+                add_values<D>(o, u, weights, ones, keys + HALF_TILE * PITCH<D>);
             }
+        }
         if (next.tile >= 0 && next.tile / 32 == tile / 32) continue;
         if (tile_row < job.tile_rows && own_lane() == 0)
             live_words(job, block.pair, tile_row)[tile / 32] = bits;
@@ -293,7 +320,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) lazy_forward(atte
     float o[D / 8][4] = {}, u[D / 8][4] = {};
     second_pass(*shared, job, block, view, q, offset, rows, inverse, o, u);
     store_block<D>(job.output, shared->keys[0], job, block, o);
-    store_block<D>(job.live_sum, shared->values[0], job, block, u);
+    store_block<D>(job.live_sum, shared->queries, job, block, u);
 }
 
 /* ---- softmax ---- */
@@ -316,7 +343,8 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) softmax_forward(a
         copy_async_commit();
         if (!sees_tile(view, tile)) continue;
         float s[TILE_KEYS / 8][4], scale[2], largest[2];
-        score_keys(s, *shared, stage, job, block, view, q, tile, 0, -INFINITY);
+        score_keys<D>(s, q, shared->keys[stage], shared->window[stage], job, block, view, tile * TILE_KEYS,
+                      -INFINITY);
         take_in(rows, s, scale, largest);
         scale_all(o, scale[0], scale[1]);
 #pragma unroll

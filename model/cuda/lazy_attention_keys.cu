@@ -106,10 +106,12 @@ template <int D>
 __device__ __forceinline__ void load_tile(keys_shared<D> &shared, int stage, const attention_job &job,
                                           const key_block &block, const query_tile &tile) {
     const int64_t token = block.batch * job.query_length + tile.begin;
-    load_rows<D, ROWS<D>>(shared.tiles[stage][0], job.q + token * job.query_stride + tile.head * D,
-                          job.query_stride, tile.count, job.wide);
-    load_rows<D, ROWS<D>>(shared.tiles[stage][1], job.d_output + (token * job.heads + tile.head) * D,
-                          job.heads * D, tile.count, job.wide);
+    load_rows<D, ROWS<D>, 0, WARPS / 2>(shared.tiles[stage][0],
+                                        job.q + token * job.query_stride + tile.head * D, job.query_stride,
+                                        tile.count, job.wide);
+    load_rows<D, ROWS<D>, WARPS / 2, WARPS / 2>(shared.tiles[stage][1],
+                                                job.d_output + (token * job.heads + tile.head) * D,
+                                                job.heads * D, tile.count, job.wide);
     const int own = static_cast<int>(threadIdx.x),
               distance = tile.position - block.begin - (BLOCK_KEYS - 1) + own;
     if (own_warp() < ROWS<D> / WARP) {

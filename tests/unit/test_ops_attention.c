@@ -416,7 +416,9 @@ static void run_case(test_arena *arena, const void *context) {
 }
 
 static void test_case(void **state) {
-    problem p = make_problem(*state);
+    const attention_case *c = *state;
+    if (HEAD_SIZE > 0 && c->head_size >= HEAD_SIZE) return;
+    problem p = make_problem(c);
     expect(&p);
     if (p.c.identical_keys)
         for (int64_t i = 0; i < p.q.tokens * p.width; i++) assert_true(p.output[i] == 0.0);
@@ -481,10 +483,7 @@ int main(void) {
         {"the last queries alone, over all keys", test_last_rows, NULL, test_free_all, NULL},
         {"lazy at tau = 0 without bias is softmax", test_lazy_is_softmax, NULL, test_free_all, NULL},
     };
-    size_t count = 2;
     for (int i = 0; i < CASE_COUNT; i++)
-        if (CASES[i].head_size < HEAD_SIZE || HEAD_SIZE == 0)
-            tests[count++] =
-                (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
-    return _cmocka_run_group_tests("attention on a device", tests, count, NULL, NULL);
+        tests[2 + i] = (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
+    return cmocka_run_group_tests_name("attention on a device", tests, NULL, NULL);
 }

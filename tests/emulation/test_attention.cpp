@@ -1,0 +1,172 @@
+/* What the fast attention kernels do, counted: products of tensor cores for each tile, as the comments above
+ * the kernels state them, and bank conflicts, of which there are none. Results are the affair of
+ * tests/unit/test_ops_attention.c. */
+#include "model/cuda/cuda.h"
+#include "tests/emulation/fibres.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+extern "C" {
+#include "tests/reference/fixture.h"
+}
+
+namespace {
+
+enum { LENGTH = 272, HEADS = 2, NEAR = 16, ROWS = 16, KEYS = 64, DOCUMENT = 100 };
+
+/* Attention of one batch row in which every product q k is 0: scores are biases, 10 up to a distance of NEAR
+ * and 0 beyond. At tau = -1 an entry is dead that is far, since l is e^10 or more, or whose row sees near
+ * ones alone, since p is exactly 1/n. All other near ones are alive. */
+struct problem {
+    test_arena arena = {};
+    lt_attention at = {};
+    lt_attention_gradients to = {};
+
+    problem(int64_t head_size, bool lazy, bool documents) {
+        arena.device = test_open_device("emulated", 1);
+        const int64_t width = HEADS * head_size, elements = LENGTH * width;
+        test_random random = {7};
+        std::vector<float> bias(HEADS * LENGTH), tau(HEADS, -1.0f), zeros(elements);
+        std::vector<int32_t> starts(LENGTH);
+        for (int i = 0; i < HEADS * LENGTH; i++) bias[i] = i % LENGTH < NEAR ? 10.0f : 0.0f;
+        for (int i = DOCUMENT; i < LENGTH; i++) starts[i] = DOCUMENT;
+        at.batch = 1, at.query_length = at.key_length = LENGTH;
+        at.heads = at.key_heads = HEADS, at.head_size = head_size;
+        at.query_stride = at.key_stride = width;
+        at.q = test_compute_buffer(&arena, zeros.data(), elements);
+        at.k = test_compute_buffer(&arena, test_floats(&random, elements, 0.0, 1.0), elements);
+        at.v = test_compute_buffer(&arena, test_floats(&random, elements, 0.0, 1.0), elements);
+        at.output = test_compute_buffer(&arena, nullptr, elements);
+        at.document_starts = documents ? test_integer_buffer(&arena, starts.data(), LENGTH) : LT_NOWHERE;
+        if (lazy) {
+            at.bias_length = LENGTH;
+            at.bias = test_float_buffer(&arena, bias.data(), HEADS * LENGTH);
+            at.tau = test_float_buffer(&arena, tau.data(), HEADS);
+            to.d_bias = test_float_buffer(&arena, bias.data(), HEADS * LENGTH);
+            to.d_tau = test_float_buffer(&arena, tau.data(), HEADS);
+        }
+        to.d_output = test_compute_buffer(&arena, test_floats(&random, elements, 0.0, 1.0), elements);
+        to.d_q = test_compute_buffer(&arena, nullptr, elements);
+        to.d_k = test_compute_buffer(&arena, nullptr, elements);
+        to.d_v = test_compute_buffer(&arena, nullptr, elements);
+        at.saved = test_byte_buffer(&arena, arena.device->ops->attention_saved_bytes(arena.device, &at));
+        test_reserve(&arena, &at, LENGTH, width, 1);
+    }
+    problem(const problem &) = delete;
+    problem &operator=(const problem &) = delete;
+    ~problem() {
+        for (int i = 0; i < arena.count; i++)
+            test_free_device_memory(arena.device, arena.buffers[i].whole, arena.buffers[i].bytes);
+        arena.device->ops->destroy(arena.device);
+        free(arena.record);
+    }
+};
+
+int first_key(bool documents, int query) {
+    return documents && query >= DOCUMENT ? DOCUMENT : 0;
+}
+
+bool is_live(bool lazy, bool documents, int query, int key) {
+    if (!lazy) return true;
+    return query - key < NEAR && query - first_key(documents, query) >= NEAR;
+}
+
+/* Parts of a head's attention, ROWS queries x `keys` keys each, that hold a visible pair, one that is near
+ * and so not surely dead by a running sum, and a live one. */
+struct parts {
+    uint64_t visible, near, live;
+};
+
+parts count_parts(int keys, bool lazy, bool documents) {
+    parts result = {0, 0, 0};
+    for (int row = 0; row < LENGTH; row += ROWS)
+        for (int column = 0; column < LENGTH; column += keys) {
+            bool visible = false, near = false, live = false;
+            for (int i = row; i < row + ROWS && i < LENGTH; i++)
+                for (int j = column; j < column + keys && j <= i; j++)
+                    if (j >= first_key(documents, i)) {
+                        visible = true;
+                        near = near || i - j < NEAR;
+                        live = live || is_live(lazy, documents, i, j);
+                    }
+            result.visible += visible;
+            result.near += near;
+            result.live += live;
+        }
+    return result;
+}
+
+/* Products of 16 x 16 x 8 in the product of `keys` keys with 16 queries. */
+uint64_t products_of(int keys, int64_t head_size) {
+    return static_cast<uint64_t>(keys / 8 * head_size / 16);
+}
+
+/* Which live bits a 16 x 16 part shares: those of its 16 x 64 tile. */
+uint64_t parts_in_live_tiles(bool lazy, bool documents) {
+    uint64_t result = 0;
+    for (int row = 0; row < LENGTH; row += ROWS)
+        for (int column = 0; column < LENGTH; column += ROWS) {
+            bool visible = false, live = false;
+            for (int i = row; i < row + ROWS; i++) {
+                for (int j = column; j < column + ROWS && j <= i; j++)
+                    visible = visible || j >= first_key(documents, i);
+                for (int j = column / KEYS * KEYS; j < column / KEYS * KEYS + KEYS && j <= i; j++)
+                    live = live || (j >= first_key(documents, i) && is_live(lazy, documents, i, j));
+            }
+            result += visible && live;
+        }
+    return result;
+}
+
+void check(int64_t head_size, bool lazy, bool documents) {
+    problem p(head_size, lazy, documents);
+    const lt_ops *ops = p.arena.device->ops;
+    const parts tiles = count_parts(KEYS, lazy, documents), halves = count_parts(KEYS / 2, lazy, documents),
+                squares = count_parts(ROWS, lazy, documents);
+    const uint64_t of_tile = HEADS * products_of(KEYS, head_size), of_half = of_tile / 2,
+                   of_square = of_tile / 4;
+
+    emulation::count = {};
+    ops->attention_forward(p.arena.device, &p.at);
+    const uint64_t forward = lazy ? tiles.visible * of_tile + tiles.near * of_tile + halves.live * 2 * of_half
+                                  : tiles.visible * 2 * of_tile;
+    assert_int_equal(emulation::count.products, forward);
+    assert_true(emulation::count.shared_accesses > 0);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
+
+    emulation::count = {};
+    ops->attention_backward(p.arena.device, &p.at, &p.to);
+    const uint64_t live_squares = parts_in_live_tiles(lazy, documents);
+    assert_int_equal(emulation::count.products, (2 * tiles.visible + tiles.live) * of_tile +
+                                                    (2 * squares.visible + 2 * live_squares) * of_square);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
+
+    std::vector<double> zeros(HEADS * LT_STATISTICS);
+    const lt_mem statistics = test_double_buffer(&p.arena, zeros.data(), HEADS * LT_STATISTICS);
+    ops->attention_statistics(p.arena.device, &p.at, statistics);
+    const double *got = test_read_doubles(&p.arena, statistics, HEADS * LT_STATISTICS);
+    assert_true(got[LT_STAT_TILES] == static_cast<double>(tiles.visible));
+    assert_true(got[LT_STAT_LIVE_TILES] == static_cast<double>(tiles.live));
+    if (lazy) assert_true(tiles.live < tiles.visible);
+}
+
+void test_counts(void **state) {
+    const int64_t head_size = *static_cast<const int64_t *>(*state);
+    check(head_size, true, false);
+    check(head_size, true, true);
+    check(head_size, false, true);
+}
+
+} // namespace
+
+int main() {
+    static int64_t sizes[] = {64, 96, 128};
+    const CMUnitTest tests[] = {
+        {"head size 64", test_counts, nullptr, test_free_all, &sizes[0]},
+        {"head size 96", test_counts, nullptr, test_free_all, &sizes[1]},
+        {"head size 128", test_counts, nullptr, test_free_all, &sizes[2]},
+    };
+    return cmocka_run_group_tests_name("work of the fast attention kernels", tests, nullptr, nullptr);
+}
