@@ -140,7 +140,7 @@ $(BUILD)/obj/model/cuda/%.cuda.o $(BUILD)/obj/model/cuda/%.cuda.ptxas: model/cud
 
 $(BUILD)/plugins/cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	@mkdir -p $(@D)
-	$(NVCC) -shared -cudart static -o $@ $^ -lcublasLt
+	$(NVCC) -shared -cudart static -o $@ $^ -ldl
 
 # ---- targets -------------------------------------------------------------------------------------------------------
 # The first make installs what is missing; a second one, which then finds the libraries, does the work: on all cores,

@@ -65,12 +65,6 @@ struct lt_reducer {
     char message[LT_ERROR_MESSAGE_BYTES];
 };
 
-static void add_plainly(void *context, float *restrict destination, const float *restrict source,
-                        int64_t count) {
-    (void)context;
-    for (int64_t i = 0; i < count; i++) destination[i] += source[i];
-}
-
 static int64_t bucket_elements(const lt_reducer_options *options) {
     const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
     return lt_mpi_piece(bucket < options->count ? bucket : options->count);
@@ -278,7 +272,7 @@ lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options
     if (r == NULL) return lt_fail(LT_IO, "no memory to reduce gradients");
     r->grid = grid;
     r->options = *options;
-    if (r->options.device.add == NULL) r->options.device.add = add_plainly;
+    if (r->options.device.add == NULL) r->options.device.add = lt_add_on_host;
     r->bucket = bucket_elements(options);
     r->ranks = ranks;
     return open_reducer(r);

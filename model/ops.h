@@ -201,6 +201,7 @@ typedef struct lt_ops {
 struct lt_device {
     const lt_ops *ops;
     lt_type compute_type;
+    bool in_host_memory;         /* the host may read and write what lies on it, between operations */
     int threads;                 /* of a CPU device; 1 elsewhere */
     const char *kind;            /* "cpu" */
     const char *instruction_set; /* "avx2" */

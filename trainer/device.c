@@ -20,14 +20,11 @@ typedef struct gpu {
  * own. */
 static lt_status open_gpu(int wanted, const lt_cuda_functions **cuda, lt_device **device) {
     const void *table = NULL;
-    const char *why = "";
-    LT_CHECK(lt_plugin_open("cuda", "train.device: cuda", &table));
+    const char *why;
+    LT_CHECK(lt_plugin_open("cuda", "a GPU", &table));
     *cuda = table;
     const int devices = (*cuda)->device_count(&why);
-    if (devices == 0)
-        return lt_fail(LT_BAD_INPUT, "train.device: cuda needs a GPU: %s; train.device: cpu runs without",
-                       why);
-    return (*cuda)->device_create(wanted % devices, device);
+    return (*cuda)->device_create(devices > 0 ? wanted % devices : 0, device);
 }
 
 /* The first rank that cannot have a GPU of its own; -1: all can. */
@@ -45,7 +42,7 @@ static int first_without(const gpu *all, int ranks, int *shared_with) {
 }
 
 static lt_status refuse(const gpu *all, int rank, int shared_with) {
-    if (shared_with < 0) return lt_fail(LT_BAD_INPUT, "%s", all[rank].why);
+    if (shared_with < 0) return lt_fail(LT_BAD_INPUT, "train.device: cuda: %s", all[rank].why);
     return lt_fail(
         LT_BAD_INPUT,
         "train.device: cuda: ranks %d and %d on %s would share the GPU at %s; start no more ranks on a "
@@ -74,7 +71,7 @@ static lt_status open_cpu(lt_run *run, const char *why) {
     snprintf(run->device_text, sizeof run->device_text,
              "cpu, %d thread%s a rank, instruction set %s, BLAS kernel %s, sgemm %.0f Gflop/s a rank%s%s%s",
              device->threads, device->threads == 1 ? "" : "s", device->instruction_set, device->blas_kernel,
-             run->peak_gflops, why[0] == '\0' ? "" : " (no GPU: ", why, why[0] == '\0' ? "" : ")");
+             run->peak_gflops, why[0] == '\0' ? "" : " (no GPUs: ", why, why[0] == '\0' ? "" : ")");
     return LT_OK;
 }
 
@@ -94,9 +91,6 @@ static void try_gpu(lt_run *run, gpu *own, lt_cuda_description *description) {
 /* Says in few words why `auto` takes CPUs. */
 static void explain(const lt_run *run, const gpu *all, int rank, int shared_with, char *why, size_t size) {
     const char *text = shared_with >= 0 ? "fewer than ranks" : all[rank].why;
-    static const char *const known[] = {"train.device: cuda needs a GPU: ", "train.device: cuda "};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strncmp(text, known[i], strlen(known[i])) == 0) text += strlen(known[i]);
     if (run->grid.hosts > 1)
         snprintf(why, size, "on %s: %.*s", all[rank].host, (int)strcspn(text, ";"), text);
     else
@@ -137,9 +131,7 @@ lt_status lt_run_open_device(lt_run *run) {
 
 lt_status lt_open_device(const char *wanted, int threads, lt_device **device) {
     const lt_cuda_functions *cuda;
-    if (strcmp(wanted, "cpu") != 0) {
-        const lt_status status = open_gpu(0, &cuda, device);
-        if (status == LT_OK || strcmp(wanted, "cuda") == 0) return status;
-    }
+    if (strcmp(wanted, "cuda") == 0) return open_gpu(0, &cuda, device);
+    if (strcmp(wanted, "auto") == 0 && open_gpu(0, &cuda, device) == LT_OK) return LT_OK;
     return lt_cpu_device_create(threads, device);
 }

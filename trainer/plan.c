@@ -70,7 +70,7 @@ void lt_run_fill_model_options(lt_run *run) {
 
 /* About what the copy of this rank's share of a checkpoint takes. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
-    if (!run->config.checkpoint.async || run->device_bytes > 0) return 0;
+    if (!run->config.checkpoint.async || !run->device->in_host_memory) return 0;
     return 3 * (double)plan->parameters / run->grid.data_ranks;
 }
 
@@ -95,34 +95,48 @@ static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t
     return true;
 }
 
-/* Refuses a model that does not fit, saying what would: recomputation, a smaller micro-batch, then shorter
- * samples, then fewer layers too. */
+/* What would fit: recomputation, a smaller micro-batch, then shorter samples, then fewer layers too. */
+static void advise(const lt_run *run, double available, char *advice, size_t size) {
+    const lt_model_options *options = &run->model_options;
+    lt_model_options less = *options;
+    less.recompute = LT_RECOMPUTE_FULL;
+    if (needed_bytes(run, &less) <= available) {
+        snprintf(advice, size, "train.recompute: full would fit");
+        return;
+    }
+    less.recompute = options->recompute;
+    if (fits_with_less(run, &less, &less.micro_batch, available)) {
+        snprintf(advice, size, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
+        return;
+    }
+    if (fits_with_less(run, &less, &less.sequence_length, available)) {
+        snprintf(advice, size, "train.micro_batch: 1 with data.seq_len: %lld would fit",
+                 (long long)less.sequence_length);
+        return;
+    }
+    less.sequence_length = options->sequence_length;
+    if (fits_with_less(run, &less, &less.shape.layers, available))
+        snprintf(advice, size, "train.micro_batch: 1 with model.num_layers: %lld would fit",
+                 (long long)less.shape.layers);
+    else
+        snprintf(advice, size, "choose a smaller model%s",
+                 run->device->in_host_memory ? " or fewer ranks a host" : "");
+}
+
+/* Refuses a model that does not fit the memory where it is computed. */
 lt_status lt_run_check_memory(lt_run *run) {
-    const bool gpu = run->device_bytes > 0;
-    const double available = gpu ? run->device_bytes : lt_memory_available("") / run->grid.local_ranks;
+    const bool host = run->device->in_host_memory;
+    const double available = host ? lt_memory_available("") / run->grid.local_ranks : run->device_bytes;
     const double needed = needed_bytes(run, &run->model_options);
-    if (available == 0 || needed <= available) {
+    if ((host && available == 0) || needed <= available) { /* a host may not say */
         run->checkpoint_bytes = 3 * (int64_t)sizeof(float) * run->registry.elements +
                                 (1 << 20); /* weights, two moments, some metrics */
         return LT_OK;
     }
-    lt_model_options less = run->model_options;
     char advice[160];
-    snprintf(advice, sizeof advice, "choose a smaller model%s", gpu ? "" : " or fewer ranks a host");
-    if (less.recompute = LT_RECOMPUTE_FULL, needed_bytes(run, &less) <= available)
-        snprintf(advice, sizeof advice, "train.recompute: full would fit");
-    else if (less.recompute = run->model_options.recompute,
-             fits_with_less(run, &less, &less.micro_batch, available))
-        snprintf(advice, sizeof advice, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
-    else if (fits_with_less(run, &less, &less.sequence_length, available))
-        snprintf(advice, sizeof advice, "train.micro_batch: 1 with data.seq_len: %lld would fit",
-                 (long long)less.sequence_length);
-    else if (less.sequence_length = run->model_options.sequence_length,
-             fits_with_less(run, &less, &less.shape.layers, available))
-        snprintf(advice, sizeof advice, "train.micro_batch: 1 with model.num_layers: %lld would fit",
-                 (long long)less.shape.layers);
+    advise(run, available, advice, sizeof advice);
     return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free%s; %s",
-                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, gpu ? " on the GPU" : "",
+                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, host ? "" : " on the GPU",
                    advice);
 }
 

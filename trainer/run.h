@@ -44,7 +44,7 @@ typedef struct lt_run {
 
     lt_device *device;
     double peak_gflops;    /* of this rank: what utilisation is against; 0: not known */
-    double device_bytes;   /* free on this rank's GPU; 0: it computes in the host's memory */
+    double device_bytes;   /* free on this rank's GPU */
     char device_text[512]; /* for the banner */
     lt_registry registry;  /* of the whole model, as checkpoints have it */
     lt_tensor_group group; /* trainer/group.h */

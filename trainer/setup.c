@@ -1,11 +1,11 @@
-#include "trainer/device.h"
-#include "trainer/staging.h"
 #include "trainer/setup.h"
 
 #include "checkpoints/folder.h"
 #include "comm/watchdog.h"
 #include "trainer/background.h"
+#include "trainer/device.h"
 #include "trainer/group.h"
+#include "trainer/staging.h"
 #include "trainer/version.h"
 #include "trainer/zero.h"
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 static bool on_host(const lt_run *run) {
-    return run->device_bytes == 0;
+    return run->device->in_host_memory;
 }
 
 static float *floats_at(lt_mem mem) {
@@ -114,11 +114,6 @@ static void add_on_device(void *context, float *to, const float *from, int64_t c
                      count);
 }
 
-static void add_plainly(void *context, float *to, const float *from, int64_t count) {
-    (void)context;
-    for (int64_t i = 0; i < count; i++) to[i] += from[i];
-}
-
 static void widen(const uint16_t *from, int64_t count, float *to) {
     for (int64_t i = 0; i < count; i++) {
         const uint32_t bits = (uint32_t)from[i] << 16;
@@ -154,7 +149,7 @@ lt_status lt_run_stage_reduce_scatter(lt_run *run, lt_mem partial, const int64_t
     float *wide = staging->sums, *sum = wide + all;
     LT_CHECK(ops->download(run->device, staging->packed, partial, all));
     widen(staging->packed, all, wide);
-    const lt_comm_device host = {.add = add_plainly};
+    const lt_comm_device host = {.add = lt_add_on_host};
     LT_CHECK(lt_tensor_reduce_scatter(grid, &host, wide, cuts, sum + part, sum));
     round_all(sum, part, staging->packed);
     ops->upload(run->device, own, staging->packed, part);

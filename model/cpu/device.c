@@ -162,6 +162,7 @@ lt_status lt_cpu_device_create(int threads, lt_device **device) {
     snprintf(cpu->blas_kernel, sizeof cpu->blas_kernel, "%s", lt_cpu_blas_kernel());
     cpu->base = (lt_device){.ops = &CPU_OPS,
                             .compute_type = LT_FLOAT32,
+                            .in_host_memory = true,
                             .threads = threads,
                             .kind = "cpu",
                             .instruction_set = kernels->name,

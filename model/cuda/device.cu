@@ -18,7 +18,8 @@ void lt_cuda_note(cuda_device *device, const char *operation, cudaError_t error)
 static lt_status check(cuda_device *device) {
     if (device->error == cudaSuccess) return LT_OK;
     return lt_fail(LT_IO, "GPU %d (%s): %s failed: %s (%s); the last checkpoint is whole, start again from it%s",
-                   device->index, device->chip, device->failed, cudaGetErrorString(device->error),
+                   device->index, device->chip, device->failed,
+                   device->reason != nullptr ? device->reason : cudaGetErrorString(device->error),
                    cudaGetErrorName(device->error),
                    device->error == cudaErrorECCUncorrectable ? ", on another GPU: this one's memory is damaged" : "");
 }
@@ -183,7 +184,6 @@ static lt_status open_on(cuda_device *device) {
                        "train.device: cpu runs without it",
                        device->index, device->chip, properties.major, properties.minor, LEAST_CAPABILITY / 10,
                        LEAST_CAPABILITY % 10);
-    device->multiprocessors = properties.multiProcessorCount;
     lt_cuda_note(device, "making a stream", cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
     LT_CHECK(check(device));
     return lt_cuda_gemm_create(device);
@@ -192,7 +192,7 @@ static lt_status open_on(cuda_device *device) {
 lt_status lt_cuda_device_create(int index, lt_device **result) {
     const char *why = "";
     const int devices = lt_cuda_device_count(&why);
-    if (devices == 0) return lt_fail(LT_BAD_INPUT, "no GPU can be used: %s; train.device: cpu runs without", why);
+    if (devices == 0) return lt_fail(LT_BAD_INPUT, "%s; train.device: cpu runs without", why);
     if (index < 0 || index >= devices)
         return lt_fail(LT_BAD_INPUT, "there is no GPU %d: this process sees %d, numbered from 0", index, devices);
     cuda_device *device = static_cast<cuda_device *>(calloc(1, sizeof *device));

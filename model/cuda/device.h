@@ -18,12 +18,12 @@ struct cuda_device {
     lt_device base; /* first: an lt_device * of this kind is a cuda_device * */
     int index;
     int capability; /* 90: compute capability 9.0 */
-    int multiprocessors;
     cudaStream_t stream;
     unsigned char *scratch; /* one operation at a time uses it */
     size_t scratch_bytes;
     cudaError_t error; /* the first, of `failed` */
     const char *failed;
+    const char *reason;     /* a library's word for it; nullptr: CUDA's */
     struct cuda_gemm *gemm; /* model/cuda/gemm.cu */
     char chip[128];
 };

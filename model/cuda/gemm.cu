@@ -3,12 +3,14 @@
  * The library counts in columns, so it is asked for c^T = b^T a^T over the same memory. The algorithm of a
  * shape is the first that the library proposes, asked for once: no timing has a say, so a shape has the same
  * bits in every run. Splits of k that add in place, in the order of their arrival, are ruled out.
+ *
+ * The library is opened with the device, not linked: it is half a gigabyte, which a process that only asks
+ * whether there is a GPU should not load.
  */
 #include "model/cuda/device.h"
 
 #include <cublasLt.h>
 
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -28,17 +30,49 @@ struct gemm_plan {
     size_t workspace_bytes;
 };
 
+/* The functions that are called: cublasLt and what follows. */
+/* clang-format off */
+#define LT_BLAS_FUNCTIONS(each) \
+    each(GetStatusString) each(Create) each(Destroy) \
+    each(MatmulDescCreate) each(MatmulDescSetAttribute) each(MatmulDescDestroy) \
+    each(MatrixLayoutCreate) each(MatrixLayoutDestroy) \
+    each(MatmulPreferenceCreate) each(MatmulPreferenceSetAttribute) each(MatmulPreferenceDestroy) \
+    each(MatmulAlgoGetHeuristic) each(Matmul)
+/* clang-format on */
+
+#define LT_BLAS_POINTER(name) decltype(&cublasLt##name) name;
+struct blas_functions {
+    LT_BLAS_FUNCTIONS(LT_BLAS_POINTER)
+};
+
 struct cuda_gemm {
-    cublasLtHandle_t library;
+    blas_functions blas;
+    cublasLtHandle_t handle;
     std::vector<gemm_plan> plans;
 };
+
+static lt_status open_library(blas_functions *blas) {
+#define LT_TEXT_OF(number) #number
+#define LT_LIBRARY_FILE(version) "libcublasLt.so." LT_TEXT_OF(version)
+    static const char file[] = LT_LIBRARY_FILE(CUBLAS_VER_MAJOR);
+    void *library = LT_OPEN_LIBRARY(file);
+    if (library == nullptr)
+        return lt_fail(LT_BAD_INPUT,
+                       "a GPU needs cuBLASLt, which cannot be loaded: %s; install the CUDA toolkit's libraries, or "
+                       "name their folder in LD_LIBRARY_PATH",
+                       dlerror());
+#define LT_BLAS_FIND(name) \
+    blas->name = LT_LIBRARY_FUNCTION(library, cublasLt##name); \
+    if (blas->name == nullptr) return lt_fail(LT_BAD_INPUT, "%s has no cublasLt" #name, file);
+    LT_BLAS_FUNCTIONS(LT_BLAS_FIND)
+    return LT_OK;
+}
 
 /* Notes a failed call of the library; whether it went well. */
 static bool well(cuda_device *device, const char *operation, cublasStatus_t status) {
     if (status == CUBLAS_STATUS_SUCCESS) return true;
-    fprintf(stderr, "cuBLASLt: %s\n", cublasLtGetStatusString(status));
-    lt_cuda_note(device, operation,
-                 status == CUBLAS_STATUS_ALLOC_FAILED ? cudaErrorMemoryAllocation : cudaErrorLaunchFailure);
+    if (device->error == cudaSuccess) device->reason = device->gemm->blas.GetStatusString(status);
+    lt_cuda_note(device, operation, cudaErrorLaunchFailure);
     return false;
 }
 
@@ -49,23 +83,26 @@ size_t lt_cuda_gemm_workspace(const cuda_device *device) {
 lt_status lt_cuda_gemm_create(cuda_device *device) {
     device->gemm = new (std::nothrow) cuda_gemm{};
     if (device->gemm == nullptr) return lt_fail(LT_IO, "no memory for matrix products");
-    const cublasStatus_t status = cublasLtCreate(&device->gemm->library);
+    LT_CHECK(open_library(&device->gemm->blas));
+    const blas_functions *blas = &device->gemm->blas;
+    const cublasStatus_t status = blas->Create(&device->gemm->handle);
     if (status != CUBLAS_STATUS_SUCCESS)
         return lt_fail(LT_IO, "GPU %d (%s): cuBLASLt does not start: %s", device->index, device->chip,
-                       cublasLtGetStatusString(status));
+                       blas->GetStatusString(status));
     return LT_OK;
 }
 
-static void destroy_plan(gemm_plan *plan) {
-    if (plan->operation != nullptr) cublasLtMatmulDescDestroy(plan->operation);
+static void destroy_plan(const blas_functions *blas, gemm_plan *plan) {
+    if (plan->operation != nullptr) blas->MatmulDescDestroy(plan->operation);
     for (cublasLtMatrixLayout_t layout : {plan->a, plan->b, plan->c})
-        if (layout != nullptr) cublasLtMatrixLayoutDestroy(layout);
+        if (layout != nullptr) blas->MatrixLayoutDestroy(layout);
 }
 
 void lt_cuda_gemm_destroy(cuda_device *device) {
     if (device->gemm == nullptr) return;
-    for (gemm_plan &plan : device->gemm->plans) destroy_plan(&plan);
-    if (device->gemm->library != nullptr) cublasLtDestroy(device->gemm->library);
+    const blas_functions *blas = &device->gemm->blas;
+    for (gemm_plan &plan : device->gemm->plans) destroy_plan(blas, &plan);
+    if (device->gemm->handle != nullptr) blas->Destroy(device->gemm->handle);
     delete device->gemm;
 }
 
@@ -90,6 +127,7 @@ static gemm_key key_of(const lt_gemm *g) {
 
 /* The library's first matrix is our b, its second our a. */
 static bool choose(cuda_device *device, gemm_plan *plan) {
+    const blas_functions *blas = &device->gemm->blas;
     cublasLtMatmulPreference_t preference = nullptr;
     cublasLtMatmulHeuristicResult_t found = {};
     const gemm_key *key = &plan->key;
@@ -106,15 +144,15 @@ static bool choose(cuda_device *device, gemm_plan *plan) {
                   {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &key->alignment[2], sizeof(uint32_t)},
                   {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &key->alignment[2], sizeof(uint32_t)}};
     int count = 0;
-    bool good = well(device, "planning a matrix product", cublasLtMatmulPreferenceCreate(&preference));
+    bool good = well(device, "planning a matrix product", blas->MatmulPreferenceCreate(&preference));
     for (const auto &wish : wishes)
         good = good && well(device, "planning a matrix product",
-                            cublasLtMatmulPreferenceSetAttribute(preference, wish.attribute, wish.value, wish.bytes));
+                            blas->MatmulPreferenceSetAttribute(preference, wish.attribute, wish.value, wish.bytes));
     good = good && well(device, "planning a matrix product",
-                        cublasLtMatmulAlgoGetHeuristic(device->gemm->library, plan->operation, plan->b, plan->a,
+                        blas->MatmulAlgoGetHeuristic(device->gemm->handle, plan->operation, plan->b, plan->a,
                                                        plan->c, plan->c, preference, 1, &found, &count));
     if (good && count == 0) good = well(device, "planning a matrix product", CUBLAS_STATUS_NOT_SUPPORTED);
-    if (preference != nullptr) cublasLtMatmulPreferenceDestroy(preference);
+    if (preference != nullptr) blas->MatmulPreferenceDestroy(preference);
     plan->algorithm = found.algo;
     plan->workspace_bytes = found.workspaceSize;
     return good;
@@ -122,23 +160,24 @@ static bool choose(cuda_device *device, gemm_plan *plan) {
 
 static bool make_plan(cuda_device *device, gemm_plan *plan) {
     static const char *const what = "planning a matrix product";
+    const blas_functions *blas = &device->gemm->blas;
     const gemm_key *key = &plan->key;
     const auto rows = [](int64_t count) { return static_cast<uint64_t>(count); };
     const cublasOperation_t a = key->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t b = key->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-    return well(device, what, cublasLtMatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F)) &&
+    return well(device, what, blas->MatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F)) &&
            well(device, what,
-                cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &b, sizeof b)) &&
+                blas->MatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &b, sizeof b)) &&
            well(device, what,
-                cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSB, &a, sizeof a)) &&
+                blas->MatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSB, &a, sizeof a)) &&
            well(device, what,
-                cublasLtMatrixLayoutCreate(&plan->b, CUDA_R_16BF, rows(key->b_transposed ? key->k : key->n),
+                blas->MatrixLayoutCreate(&plan->b, CUDA_R_16BF, rows(key->b_transposed ? key->k : key->n),
                                            rows(key->b_transposed ? key->n : key->k), key->ldb)) &&
            well(device, what,
-                cublasLtMatrixLayoutCreate(&plan->a, CUDA_R_16BF, rows(key->a_transposed ? key->m : key->k),
+                blas->MatrixLayoutCreate(&plan->a, CUDA_R_16BF, rows(key->a_transposed ? key->m : key->k),
                                            rows(key->a_transposed ? key->k : key->m), key->lda)) &&
            well(device, what,
-                cublasLtMatrixLayoutCreate(&plan->c, key->wide ? CUDA_R_32F : CUDA_R_16BF, rows(key->n),
+                blas->MatrixLayoutCreate(&plan->c, key->wide ? CUDA_R_32F : CUDA_R_16BF, rows(key->n),
                                            rows(key->m), key->ldc)) &&
            choose(device, plan);
 }
@@ -151,7 +190,7 @@ static const gemm_plan *plan_of(cuda_device *device, const lt_gemm *gemm) {
     gemm_plan plan = {};
     plan.key = key;
     if (!make_plan(device, &plan)) {
-        destroy_plan(&plan);
+        destroy_plan(&device->gemm->blas, &plan);
         return nullptr;
     }
     plans.push_back(plan);
@@ -165,7 +204,7 @@ void lt_cuda_gemm(lt_device *base, const lt_gemm *gemm) {
     if (plan == nullptr) return;
     const float one = 1, sum = gemm->accumulate ? 1 : 0;
     well(device, "a matrix product",
-         cublasLtMatmul(device->gemm->library, plan->operation, &one, gemm->b.address, plan->b, gemm->a.address,
+         device->gemm->blas.Matmul(device->gemm->handle, plan->operation, &one, gemm->b.address, plan->b, gemm->a.address,
                         plan->a, &sum, gemm->c.address, plan->c, gemm->c.address, plan->c, &plan->algorithm,
                         device->scratch, plan->workspace_bytes, device->stream));
 }

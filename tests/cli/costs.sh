@@ -5,20 +5,21 @@ source "$(dirname "$0")/lib.sh"
 # shellcheck source=lib/layouts.sh
 source "$(dirname "$0")/lib/layouts.sh"
 
-# sent LAYOUT STEPS FILE: "MESSAGES BYTES" of a run, summed over its ranks.
+# sent LAYOUT STEPS FILE RECOMPUTE: "MESSAGES BYTES" of a run, summed over its ranks.
 sent() {
   rm -rf out sent.*
-  LAZYTRAIN=$PWD/counted expect 0 lay "$1" out train.steps="$2" schedule.decay_steps=100
+  LAZYTRAIN=$PWD/counted expect 0 lay "$1" out train.steps="$2" schedule.decay_steps=100 train.recompute="$4"
   cat sent.* | awk '{ m += $1; b += $2 } END { printf "%d %d\n", m, b }' >"$3"
 }
 
-# costs LAYOUT: one step more of a run.
+# costs LAYOUT [RECOMPUTE]: one step more of a run.
 costs() {
-  sent "$1" 2 before
-  sent "$1" 3 after
+  local again=${2:-none}
+  sent "$1" 2 before "$again"
+  sent "$1" 3 after "$again"
   paste before after | awk '{ print $3 - $1, $4 - $2 }' >measured
-  awk -v ranks="$(ranks_of "$1")" -v n="$(width_of "$1")" -v zero="${1##*x}" -f formulas.awk >expected
-  cmp -s measured expected || fail "a step of $1 sends $(cat measured) (messages, bytes), expected $(cat expected)"
+  awk -v ranks="$(ranks_of "$1")" -v n="$(width_of "$1")" -v zero="${1##*x}" -v again="$again" -f formulas.awk >expected
+  cmp -s measured expected || fail "a step of $1, recompute $again, sends $(cat measured) (messages, bytes), expected $(cat expected)"
 }
 
 # The tiny model, with sizes that divide by all layouts here; C, H, Hkv, D, F, L, V, W as in COSTS.md.
@@ -56,7 +57,7 @@ BEGIN {
   messages += n * r * k * (1 + (zero && r > 1 ? 1 : 0))
 
   if (n > 1) {
-    exchanges = 10 * L + 4
+    exchanges = 10 * L + 4 + (L - 1) * (again == "full" ? 3 : again == "attention" ? 1 : 0)
     bytes += batches * (n - 1) * 4 * rows * C * exchanges
     messages += batches * n * (n - 1) * exchanges
     bytes += batches * n * (n - 1) * 24 * rows
@@ -72,8 +73,9 @@ AWK
 
 test_bytes_and_messages_of_a_step() {
   write_counted
-  local layout
+  local layout again
   for layout in 4x1x0 2x1x1 4x1x1 4x4x0 4x2x0 4x2x1; do try costs "$layout"; done
+  for again in attention full; do try costs 2x2x0 $again; done
   all_held
 }
 

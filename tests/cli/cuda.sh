@@ -87,18 +87,18 @@ refuses() { # STATUS PATTERN RANKS WORD...
 test_bad_input() {
   on_gpus 1
   write_tiny_config
-  EMULATED_DEVICES=0 try_apart refuses 2 'train.device: cuda needs a GPU: no NVIDIA driver is loaded.*train.device: cpu runs without' 1 train.device=cuda
-  EMULATED_DEVICES=0 try_apart refuses 2 'train.device: cuda needs a GPU' 2 train.device=cuda
+  EMULATED_DEVICES=0 try_apart refuses 2 'train.device: cuda: no NVIDIA driver is loaded.*train.device: cpu runs without' 1 train.device=cuda
+  EMULATED_DEVICES=0 try_apart refuses 2 'train.device: cuda: no NVIDIA driver is loaded' 2 train.device=cuda
   EMULATED_CAPABILITY=75 try_apart refuses 2 'GPU 0 \(emulated\) has compute capability 7.5, and this build has code for 8.0 and later' 1 train.device=cuda
   try_apart refuses 2 'ranks 0 and 1 on .* would share the GPU at 0000:00:00.0; start no more ranks on a host than it has GPUs' 2 train.device=cuda
   EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
-  LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda needs the plugin cuda.so' 1 train.device=cuda
+  LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda: a GPU needs the plugin cuda.so' 1 train.device=cuda
   all_held
 }
 
 falls_back() { # PATTERN RANKS
-  expect 0 train "$2" train.steps=2
-  expect_line stderr "^device +cpu, .* \\(no GPU: .*$1"
+  expect 0 train "$2" train.steps=2 train.device=auto
+  expect_line stderr "^device +cpu, .* \\(no GPUs: .*$1"
 }
 
 test_auto_falls_back() {
@@ -107,7 +107,7 @@ test_auto_falls_back() {
   EMULATED_DEVICES=0 try_apart falls_back 'no NVIDIA driver is loaded' 1
   EMULATED_CAPABILITY=75 try_apart falls_back 'has compute capability 7.5' 1
   try_apart falls_back 'fewer than ranks' 2
-  LAZYTRAIN_PLUGINS=$PWD try_apart falls_back 'needs the plugin cuda.so' 1
+  LAZYTRAIN_PLUGINS=$PWD try_apart falls_back 'a GPU needs the plugin cuda.so' 1
   all_held
 }
 

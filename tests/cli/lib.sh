@@ -12,6 +12,8 @@ source "$tests_root/mpirun.sh"
   echo "not ok 1 - $LAZYTRAIN: no such program; build it (make) or name it in LAZYTRAIN"
   exit 1
 }
+# Tests compute on CPUs, where one rank and several do the same work; cuda.sh brings GPUs of its own.
+export CUDA_VISIBLE_DEVICES=
 # Other programs may use the cores too: ranks that wait must let the others run, or each message takes a time slice.
 export OMPI_MCA_mpi_yield_when_idle=1
 

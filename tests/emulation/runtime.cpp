@@ -2,7 +2,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -12,17 +11,17 @@ struct emulated_stream {
     int device;
 };
 
-struct emulated_event {
-    std::chrono::steady_clock::time_point when;
-};
-
 namespace {
 
 constexpr size_t DEFAULT_SHARED = 48 << 10, MOST_SHARED = 227 << 10;
 
 int number_of(const char *variable, int otherwise) {
     const char *value = getenv(variable);
-    return value == nullptr ? otherwise : atoi(value);
+    if (value == nullptr) return otherwise;
+    char *end;
+    const long number = strtol(value, &end, 10);
+    if (end == value || *end != '\0' || number < 0 || number > 1 << 20) emulation::fail("%s=%s", variable, value);
+    return static_cast<int>(number);
 }
 
 struct machine {
@@ -63,10 +62,6 @@ void emulated_machine(int devices, size_t memory_bytes, int capability) {
     there.capability = capability;
 }
 
-void emulated_fault(cudaError_t error) {
-    fault = error;
-}
-
 const char *cudaGetErrorName(cudaError_t error) {
     switch (error) {
         case cudaSuccess: return "cudaSuccess";
@@ -77,7 +72,6 @@ const char *cudaGetErrorName(cudaError_t error) {
         case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
         case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
         case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
-        case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
         case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     }
     return "unknown";
@@ -93,10 +87,6 @@ cudaError_t cudaGetLastError() {
     return error;
 }
 
-cudaError_t cudaPeekAtLastError() {
-    return fault != cudaSuccess ? fault : last_error;
-}
-
 cudaError_t cudaGetDeviceCount(int *count) {
     *count = there.devices;
     return there.devices > 0 ? cudaSuccess : cudaErrorInsufficientDriver;
@@ -108,35 +98,17 @@ cudaError_t cudaSetDevice(int device) {
     return answer(cudaSuccess);
 }
 
-cudaError_t cudaGetDevice(int *device) {
-    *device = own_device;
-    return answer(cudaSuccess);
-}
-
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     if (device < 0 || device >= there.devices) return answer(cudaErrorInvalidDevice);
     *properties = {};
     snprintf(properties->name, sizeof properties->name, "emulated");
-    properties->totalGlobalMem = there.memory;
     properties->major = there.capability / 10;
     properties->minor = there.capability % 10;
-    properties->multiProcessorCount = 2;
     return answer(cudaSuccess);
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device) {
     snprintf(bus, static_cast<size_t>(length), "0000:%02x:00.0", static_cast<unsigned>(device));
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
-    (void)device;
-    switch (attribute) {
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(MOST_SHARED); break;
-        case cudaDevAttrComputeCapabilityMajor: *value = there.capability / 10; break;
-        case cudaDevAttrComputeCapabilityMinor: *value = there.capability % 10; break;
-        case cudaDevAttrMultiProcessorCount: *value = 2; break;
-    }
     return answer(cudaSuccess);
 }
 
@@ -149,16 +121,6 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
 
 cudaError_t cudaDeviceSynchronize() {
     return answer(cudaSuccess);
-}
-
-cudaError_t cudaDriverGetVersion(int *version) {
-    *version = 13000;
-    return cudaSuccess;
-}
-
-cudaError_t cudaRuntimeGetVersion(int *version) {
-    *version = 13000;
-    return cudaSuccess;
 }
 
 cudaError_t emulated_malloc(void **memory, size_t bytes) {
@@ -180,16 +142,6 @@ cudaError_t cudaFree(void *memory) {
     if (at == there.sizes.end()) return answer(cudaErrorInvalidValue);
     there.used -= at->second;
     there.sizes.erase(at);
-    free(memory);
-    return answer(cudaSuccess);
-}
-
-cudaError_t emulated_malloc_host(void **memory, size_t bytes) {
-    *memory = malloc(std::max<size_t>(bytes, 1));
-    return answer(*memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
-}
-
-cudaError_t cudaFreeHost(void *memory) {
     free(memory);
     return answer(cudaSuccess);
 }
@@ -225,44 +177,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     (void)stream;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
-    (void)stream;
-    (void)event;
-    (void)flags;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
-    (void)flags;
-    *event = new emulated_event{};
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *event) {
-    return cudaEventCreateWithFlags(event, 0);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    delete event;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    (void)stream;
-    event->when = std::chrono::steady_clock::now();
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    (void)event;
-    return answer(cudaSuccess);
-}
-
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-    *milliseconds = std::chrono::duration<float, std::milli>(end->when - begin->when).count();
     return answer(cudaSuccess);
 }
 

@@ -9,10 +9,10 @@ EMULATED := $(patsubst %,$(EMULATION)/checked/%.o,$(basename $(EMULATION_SOURCES
 PLAIN    := $(patsubst %,$(EMULATION)/plain/%.o,$(basename $(EMULATION_SOURCES)))
 
 define emulated_objects
-$(EMULATION)/$(1)/%.o: %.cu $(BUILD)/compiled_by
+$(EMULATION)/$(1)/%.o: %.cu $(BUILD)/compiled_by tests/emulation/targets.mk
 	@mkdir -p $$(@D)
 	$$(CXX) -x c++ $$(EMULATION_FLAGS) $(2) -MMD -MP -c -o $$@ $$<
-$(EMULATION)/$(1)/%.o: %.cpp $(BUILD)/compiled_by
+$(EMULATION)/$(1)/%.o: %.cpp $(BUILD)/compiled_by tests/emulation/targets.mk
 	@mkdir -p $$(@D)
 	$$(CXX) $$(EMULATION_FLAGS) $(2) -MMD -MP -c -o $$@ $$<
 endef

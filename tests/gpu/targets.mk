@@ -21,7 +21,7 @@ $(GPU)/bench: $(GPU)/obj/tests/gpu/bench.o
 $(GPU_UNIT:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/unit/%.o
 $(GPU_PROGRAMS): $(GPU)/obj/tests/gpu/devices.o $(GPU_REFERENCE) $(GPU_MODEL) $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	@mkdir -p $(@D)
-	$(NVCC) -cudart static -o $@ $^ -lcublasLt -lpthread -lm
+	$(NVCC) -cudart static -o $@ $^ -ldl -lpthread -lm
 
 .PHONY: run-gpu-tests run-gpu-bench
 run-gpu-bench: $(GPU)/bench

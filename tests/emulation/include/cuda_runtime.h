@@ -13,7 +13,6 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __noinline__
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 
@@ -35,13 +34,6 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
-struct alignas(16) double2 {
-    double x, y;
-};
-
-inline float2 make_float2(float x, float y) {
-    return {x, y};
-}
 inline float4 make_float4(float x, float y, float z, float w) {
     return {x, y, z, w};
 }
@@ -50,9 +42,6 @@ inline uint2 make_uint2(unsigned x, unsigned y) {
 }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
     return {x, y, z, w};
-}
-inline double2 make_double2(double x, double y) {
-    return {x, y};
 }
 
 /* ---- in kernels ---- */
@@ -87,16 +76,6 @@ template <typename value> value __shfl_xor_sync(unsigned mask, value own, int la
     return emulation::shuffled(mask, "__shfl_xor_sync", own, source,
                                source / width <= emulation::lane() / width);
 }
-template <typename value> value __shfl_down_sync(unsigned mask, value own, unsigned lanes, int width = 32) {
-    const int source = emulation::lane() + static_cast<int>(lanes);
-    return emulation::shuffled(mask, "__shfl_down_sync", own, source,
-                               source / width == emulation::lane() / width);
-}
-template <typename value> value __shfl_up_sync(unsigned mask, value own, unsigned lanes, int width = 32) {
-    const int source = emulation::lane() - static_cast<int>(lanes);
-    return emulation::shuffled(mask, "__shfl_up_sync", own, source,
-                               source >= 0 && source / width == emulation::lane() / width);
-}
 
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
     const int own = predicate != 0;
@@ -112,28 +91,7 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 inline int __any_sync(unsigned mask, int predicate) {
     return __ballot_sync(mask, predicate) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate) {
-    return __ballot_sync(mask, !predicate) == 0;
-}
 
-/* One fibre runs at a time, so a plain operation is atomic. */
-template <typename value> value atomicAdd(value *at, value more) {
-    const value before = *at;
-    *at = before + more;
-    return before;
-}
-inline int atomicExch(int *at, int value) {
-    const int before = *at;
-    *at = value;
-    return before;
-}
-inline void __threadfence() {}
-
-inline unsigned __float_as_uint(float value) {
-    unsigned bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
 inline float __uint_as_float(unsigned bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
@@ -145,38 +103,14 @@ inline int __popc(unsigned bits) {
 inline int __clz(int bits) {
     return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits));
 }
-inline int __ffs(int bits) {
-    return __builtin_ffs(bits);
-}
 inline float __expf(float x) {
     return expf(x);
-}
-inline float __logf(float x) {
-    return logf(x);
 }
 inline float __fdividef(float x, float y) {
     return x / y;
 }
-inline float __frcp_rn(float x) {
-    return 1.0f / x;
-}
-inline float __fsqrt_rn(float x) {
-    return sqrtf(x);
-}
 inline float __fmul_rn(float x, float y) {
     return x * y;
-}
-inline float __fadd_rn(float x, float y) {
-    return x + y;
-}
-inline float rsqrtf(float x) {
-    return 1.0f / sqrtf(x);
-}
-inline double rsqrt(double x) {
-    return 1.0 / std::sqrt(x);
-}
-template <typename value> value __ldg(const value *at) {
-    return *at;
 }
 inline int min(int a, int b) {
     return a < b ? a : b;
@@ -214,12 +148,10 @@ typedef enum cudaError {
     cudaErrorInvalidDevice = 101,
     cudaErrorNoKernelImageForDevice = 209,
     cudaErrorECCUncorrectable = 214,
-    cudaErrorIllegalAddress = 700,
     cudaErrorLaunchFailure = 719,
 } cudaError_t;
 
 typedef struct emulated_stream *cudaStream_t;
-typedef struct emulated_event *cudaEvent_t;
 
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost,
@@ -228,42 +160,29 @@ enum cudaMemcpyKind {
     cudaMemcpyDeviceToDevice,
     cudaMemcpyDefault
 };
-enum cudaDeviceAttr {
-    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
-    cudaDevAttrComputeCapabilityMajor = 75,
-    cudaDevAttrComputeCapabilityMinor = 76,
-    cudaDevAttrMultiProcessorCount = 16,
-};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+enum { cudaStreamNonBlocking = 1 };
 
 struct cudaDeviceProp {
     char name[256];
-    size_t totalGlobalMem;
-    int major, minor, multiProcessorCount;
+    int major, minor;
 };
 
-/* The emulated machine: how many devices it has, the memory of each, and its compute capability; and the
- * error that the next calls give, until it is taken back. Environment variables, read once, set them for a
- * program: EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024), EMULATED_CAPABILITY (90); EMULATED_FAULT_AT=N
- * (with EMULATED_FAULT=ECC) makes launch N fail, and what comes after it. */
+/* The emulated machine: how many devices it has, the memory of each, and its compute capability.
+ * Environment variables, read once, set them for a program: EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024),
+ * EMULATED_CAPABILITY (90); EMULATED_FAULT_AT=N (with EMULATED_FAULT=ECC) makes launch N fail, and what comes
+ * after it. */
 void emulated_machine(int devices, size_t memory_bytes, int capability);
-void emulated_fault(cudaError_t error);
 
 const char *cudaGetErrorString(cudaError_t error);
 const char *cudaGetErrorName(cudaError_t error);
 cudaError_t cudaGetLastError();
-cudaError_t cudaPeekAtLastError();
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
-cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device);
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
 cudaError_t cudaDeviceSynchronize();
-cudaError_t cudaDriverGetVersion(int *version);
-cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t emulated_malloc(void **memory, size_t bytes);
 template <typename type> cudaError_t cudaMalloc(type **memory, size_t bytes) {
     void *address = nullptr;
@@ -272,14 +191,6 @@ template <typename type> cudaError_t cudaMalloc(type **memory, size_t bytes) {
     return error;
 }
 cudaError_t cudaFree(void *memory);
-cudaError_t emulated_malloc_host(void **memory, size_t bytes);
-template <typename type> cudaError_t cudaMallocHost(type **memory, size_t bytes) {
-    void *address = nullptr;
-    const cudaError_t error = emulated_malloc_host(&address, bytes);
-    *memory = static_cast<type *>(address);
-    return error;
-}
-cudaError_t cudaFreeHost(void *memory);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream = nullptr);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
@@ -287,13 +198,6 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
-cudaError_t cudaEventCreate(cudaEvent_t *event);
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
-cudaError_t cudaEventDestroy(cudaEvent_t event);
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
-cudaError_t cudaEventSynchronize(cudaEvent_t event);
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
 cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value);
 template <typename function>
 cudaError_t cudaFuncSetAttribute(function *kernel, cudaFuncAttribute attribute, int value) {

@@ -112,9 +112,11 @@ start_cluster() { # further lines of slurm.conf
   started=${daemons[slurmctld]} await "two idle nodes" nodes_are 'n1 idle n2 idle'
 }
 
-# Ends what the test started: every process of the nodes' namespaces, then the other daemons.
+# Ends what the test started: every process of the nodes' namespaces, then the other daemons. A test that failed says
+# what the cluster said at last.
 end_cluster() {
-  local node pid
+  local status=$? node pid
+  [ $status -eq 0 ] || { node_states; squeue; tail -n 8 "$cluster/slurmctld.log"; } 2>&1 | sed 's/^/# /'
   for node in "${!namespaces[@]}"; do
     while pid=$(node_processes "$node") && [ -n "$pid" ]; do
       # shellcheck disable=SC2086 # one word a process

@@ -4,6 +4,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 
 #define LT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), emulated_launch(#kernel, reinterpret_cast<const void *>(kernel), grid, block, \
@@ -13,6 +14,11 @@
     static const char name##_key = 0; \
     type(&name)[count] = \
         *static_cast<type(*)[count]>(emulation::shared(&name##_key, sizeof(type[count]), alignof(type)))
+
+/* Its functions are twins, in this program. */
+#define LT_OPEN_LIBRARY(file) dlopen(nullptr, RTLD_NOW)
+
+#define LT_LIBRARY_FUNCTION(library, function) (&(function))
 
 #define LT_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulation::dynamic_shared(nullptr))
 
