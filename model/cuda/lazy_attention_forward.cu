@@ -66,18 +66,6 @@ __device__ __forceinline__ void open_queries(forward_shared<D> &shared, const at
     __syncthreads();
 }
 
-/* A warp's scores of 8 N keys, from `key` on, which lie at `keys`; hidden ones are `hidden`. */
-template <int D, int N>
-__device__ __forceinline__ void
-score_keys(float (&s)[N][4], const unsigned (&q)[D / 16][4], const bf16 *keys, const float *window,
-           const attention_job &job, const query_block &block, const warp_view &view, int key, float hidden) {
-    const int g = own_lane() / 4, t = own_lane() % 4, tile = key / TILE_KEYS;
-    window += WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - key % TILE_KEYS;
-    multiply_rows<D>(s, q, keys);
-    add_bias(s, job.scale, has_bias(job, block, tile) ? window : nullptr);
-    if (!sees_all(view, tile)) hide(s, view.first, view.last, key + 2 * t, hidden);
-}
-
 __device__ __forceinline__ float largest_of_four(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
@@ -311,9 +299,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) lazy_forward(atte
     unsigned q[D / 16][4];
     open_queries(*shared, job, block, q);
     float offset[2], inverse[2];
-    for (int r = 0; r < 2; r++)
-        offset[r] =
-            job.tau[block.head] / static_cast<float>(view.last[r] < 0 ? 1 : view.last[r] - view.first[r] + 1);
+    for (int r = 0; r < 2; r++) offset[r] = offset_of(job, block.head, view.first[r], view.last[r]);
     running rows = none_yet();
     first_pass(*shared, job, block, view, q, offset, rows);
     keep(job, block, rows, inverse);

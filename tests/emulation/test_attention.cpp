@@ -145,7 +145,10 @@ void check(int64_t head_size, bool lazy, bool documents) {
 
     std::vector<double> zeros(HEADS * LT_STATISTICS);
     const lt_mem statistics = test_double_buffer(&p.arena, zeros.data(), HEADS * LT_STATISTICS);
+    emulation::count = {};
     ops->attention_statistics(p.arena.device, &p.at, statistics);
+    assert_int_equal(emulation::count.products, tiles.visible * of_tile);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
     const double *got = test_read_doubles(&p.arena, statistics, HEADS * LT_STATISTICS);
     assert_true(got[LT_STAT_TILES] == static_cast<double>(tiles.visible));
     assert_true(got[LT_STAT_LIVE_TILES] == static_cast<double>(tiles.live));
