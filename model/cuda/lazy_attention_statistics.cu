@@ -4,6 +4,7 @@
  * As the first pass of forward: 128 queries of one head in a block, 16 for each warp, with q in registers,
  * and tiles of 64 keys in shared memory, copied two deep. Scores, weights, and counts in each lane; a warp's
  * sums are those of its tile row. 1 product a tile, 128 D bytes for 64 keys of a block.
+ * Head size 64, 96, 128: 128, 142, 150 registers, 19.5, 27.5, 35.5 KiB of shared memory.
  */
 #include "model/cuda/attention_tiles.h"
 
