@@ -167,7 +167,8 @@ typedef struct lt_ops {
     size_t (*attention_saved_bytes)(lt_device *, const lt_attention *);
     void (*attention_forward)(lt_device *, const lt_attention *);
     void (*attention_backward)(lt_device *, const lt_attention *, const lt_attention_gradients *);
-    void (*attention_statistics)(lt_device *, const lt_attention *, lt_mem statistics); /* float64, += */
+    /* Of what forward has run on last: float64, +=. */
+    void (*attention_statistics)(lt_device *, const lt_attention *, lt_mem statistics);
 
     /* out [rows, ffn] = silu(gate) * up, gate_up [rows, 2 ffn] with gate first. Backward gives out again. */
     void (*swiglu_forward)(lt_device *, lt_mem gate_up, int64_t rows, int64_t ffn, lt_mem out);

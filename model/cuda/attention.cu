@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-enum { WARP = 32, WARPS = 4, THREADS = WARP * WARPS, ALIGN_BYTES = 256 };
+enum { WARP = 32, WARPS = 4, THREADS = WARP * WARPS, TAU_THREADS = 512, ALIGN_BYTES = 256 };
 
 /* Hands out pieces of a block of memory; with `base` null it only counts. */
 struct carver {
@@ -22,14 +22,20 @@ static int64_t rows_of(const lt_attention *shape) {
     return shape->batch * shape->heads * shape->query_length;
 }
 
+static int64_t tile_rows_of(const lt_attention *shape) {
+    return shape->batch * shape->heads * divide_up(shape->query_length, int64_t{TILE_ROWS});
+}
+
+static int64_t live_words_of(const lt_attention *shape) {
+    return divide_up(shape->key_length, int64_t{32 * TILE_KEYS});
+}
+
 static void place_saved(const lt_attention *shape, carver *from, attention_job *job) {
     job->softmax = carve<float2>(from, rows_of(shape));
     if (shape->bias_length == 0) return;
     job->live_sum = carve<bf16>(from, rows_of(shape) * shape->head_size);
     if (!lt_cuda_attention_is_fast(shape->head_size)) return;
-    job->tile_rows = divide_up(shape->query_length, int64_t{TILE_ROWS});
-    job->live_words = divide_up(shape->key_length, int64_t{32 * TILE_KEYS});
-    job->live = carve<uint32_t>(from, shape->batch * shape->heads * job->tile_rows * job->live_words);
+    job->live = carve<uint32_t>(from, tile_rows_of(shape) * live_words_of(shape));
 }
 
 static void place_backward(const lt_attention *shape, carver *from, attention_job *job) {
@@ -38,10 +44,6 @@ static void place_backward(const lt_attention *shape, carver *from, attention_jo
     if (lt_cuda_attention_is_fast(shape->head_size))
         job->bias_sums = carve<float>(from, shape->batch * shape->heads * shape->bias_length *
                                                 divide_up(shape->query_length, int64_t{BLOCK_QUERIES}));
-}
-
-static int64_t tile_rows_of(const lt_attention *shape) {
-    return shape->batch * shape->heads * divide_up(shape->query_length, int64_t{TILE_ROWS});
 }
 
 static void place_statistics(const lt_attention *shape, carver *from, attention_job *job) {
@@ -90,9 +92,20 @@ static attention_job open_job(const lt_attention *shape) {
     job.output = bf16_of(shape->output);
     job.wide = is_wide(job.q, job.query_stride) && is_wide(job.k, job.key_stride) &&
                is_wide(job.v, job.key_stride) && is_wide(job.output, 0);
+    job.tile_rows = divide_up(shape->query_length, int64_t{TILE_ROWS});
+    job.live_words = live_words_of(shape);
     carver saved = {shape->saved.address, 0};
     place_saved(shape, &saved, &job);
     return job;
+}
+
+/* Two neighbouring elements of a row's `left`, by one load where it is `wide` and they are there. */
+static __device__ __forceinline__ float2 read_pair(const bf16 *at, int64_t left, bool wide) {
+    if (wide && left > 1) {
+        const unsigned pair = *reinterpret_cast<const unsigned *>(at);
+        return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
+    }
+    return {__bfloat162float(at[0]), left > 1 ? __bfloat162float(at[1]) : 0.0f};
 }
 
 /* One warp a row: delta_i = do_i . o_i - (tau/n_i) do_i . u_i, and do_i . u_i / n_i for tau. Reads 6 bytes an
@@ -102,40 +115,44 @@ static __global__ void row_gradients(attention_job job) {
     if (row >= job.batch * job.heads * job.query_length) return;
     const attention_query at = query_of_row(job, row);
     const int64_t place = ((at.batch * job.query_length + at.query) * job.heads + at.head) * job.head_size;
+    const bool wide = job.wide && job.head_size % 2 == 0;
     float with_output = 0.0f, with_live = 0.0f;
-    for (int64_t d = threadIdx.x % WARP; d < job.head_size; d += WARP) {
-        const float d_output = __bfloat162float(job.d_output[place + d]);
-        with_output = fmaf(d_output, __bfloat162float(job.output[place + d]), with_output);
-        if (job.bias_length > 0)
-            with_live = fmaf(d_output, __bfloat162float(job.live_sum[place + d]), with_live);
+    for (int64_t d = threadIdx.x % WARP * 2; d < job.head_size; d += 2 * WARP) {
+        const int64_t left = job.head_size - d;
+        const float2 d_output = read_pair(job.d_output + place + d, left, wide),
+                     output = read_pair(job.output + place + d, left, wide);
+        with_output = fmaf(d_output.x, output.x, fmaf(d_output.y, output.y, with_output));
+        if (job.bias_length == 0) continue;
+        const float2 live = read_pair(job.live_sum + place + d, left, wide);
+        with_live = fmaf(d_output.x, live.x, fmaf(d_output.y, live.y, with_live));
     }
     with_output = warp_sum(with_output);
     with_live = warp_sum(with_live);
     if (threadIdx.x % WARP != 0) return;
-    job.rows[row] = {job.softmax[row].x, job.softmax[row].y, at.offset,
-                     fmaf(-at.offset, with_live, with_output)};
+    const float2 softmax = job.softmax[row];
+    job.rows[row] = {softmax.x, softmax.y, at.offset, fmaf(-at.offset, with_live, with_output)};
     job.tau_terms[row] = with_live / static_cast<float>(at.last - at.first + 1);
 }
 
-/* One block a head: d_tau += the terms of its rows, each thread's in order, then the threads' in order. */
+/* One block a head: d_tau += the terms of its rows, each thread's in order, then the threads' by halves. */
 static __global__ void sum_tau_terms(attention_job job) {
-    LT_SHARED(double, sums, THREADS);
+    LT_SHARED(double, sums, TAU_THREADS);
     const int64_t head = blockIdx.x;
     double sum = 0;
     for (int64_t batch = 0; batch < job.batch; batch++)
-        for (int64_t query = threadIdx.x; query < job.query_length; query += THREADS)
+        for (int64_t query = threadIdx.x; query < job.query_length; query += TAU_THREADS)
             sum += static_cast<double>(job.tau_terms[(batch * job.heads + head) * job.query_length + query]);
     sums[threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.x != 0) return;
-    sum = 0;
-    for (int i = 0; i < THREADS; i++) sum += sums[i];
-    job.d_tau[head] += static_cast<float>(sum);
+    for (unsigned half = TAU_THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+    if (threadIdx.x == 0) job.d_tau[head] += static_cast<float>(sums[0]);
 }
 
 /* One warp a statistic of a head: adds up its tile rows. */
 static __global__ void sum_statistics(attention_job job, double *sums) {
-    const int64_t head = blockIdx.x, tile_rows = divide_up(job.query_length, int64_t{TILE_ROWS});
+    const int64_t head = blockIdx.x, tile_rows = job.tile_rows;
     const int statistic = static_cast<int>(threadIdx.x / WARP), lane = static_cast<int>(threadIdx.x % WARP);
     double sum = 0;
     for (int64_t batch = 0; batch < job.batch; batch++)
@@ -177,9 +194,9 @@ void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,
         lt_cuda_attention_general_backward(device, job);
     }
     if (shape->bias_length > 0)
-        lt_cuda_note(
-            device, "attention backward (tau)",
-            LT_LAUNCH(sum_tau_terms, static_cast<unsigned>(shape->heads), THREADS, 0, device->stream, job));
+        lt_cuda_note(device, "attention backward (tau)",
+                     LT_LAUNCH(sum_tau_terms, static_cast<unsigned>(shape->heads), TAU_THREADS, 0,
+                               device->stream, job));
 }
 
 void lt_cuda_attention_statistics(lt_device *base, const lt_attention *shape, lt_mem statistics) {
@@ -188,7 +205,8 @@ void lt_cuda_attention_statistics(lt_device *base, const lt_attention *shape, lt
     attention_job job = open_job(shape);
     carver scratch = {device->scratch, 0};
     place_statistics(shape, &scratch, &job);
-    lt_cuda_attention_general_statistics(device, job);
+    (lt_cuda_attention_is_fast(shape->head_size) ? lt_cuda_attention_fast_statistics
+                                                 : lt_cuda_attention_general_statistics)(device, job);
     lt_cuda_note(device, "attention statistics (sums)",
                  LT_LAUNCH(sum_statistics, static_cast<unsigned>(shape->heads), WARP * LT_STATISTICS, 0,
                            device->stream, job, doubles_of(statistics)));

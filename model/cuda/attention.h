@@ -49,6 +49,12 @@ struct attention_job {
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
+/* tau / n of a query that sees keys first .. last; 0 where there are none, and under softmax. */
+__device__ __forceinline__ float offset_of(const attention_job &job, int64_t head, int64_t first,
+                                           int64_t last) {
+    return job.bias_length == 0 || last < first ? 0.0f : job.tau[head] / static_cast<float>(last - first + 1);
+}
+
 /* A query of one head and what it sees: keys first .. last. */
 struct attention_query {
     int64_t batch, head, query, first, last;
@@ -63,7 +69,7 @@ __device__ __forceinline__ attention_query query_at(const attention_job &job, in
     at.query = query;
     at.first = job.starts == nullptr ? 0 : job.starts[batch * job.query_length + query];
     at.last = job.key_length - job.query_length + query;
-    at.offset = job.bias_length == 0 ? 0.0f : job.tau[head] / static_cast<float>(at.last - at.first + 1);
+    at.offset = offset_of(job, head, at.first, at.last);
     return at;
 }
 
@@ -90,11 +96,12 @@ static inline bool lt_cuda_attention_is_fast(int64_t head_size) {
     return head_size == 64 || head_size == 96 || head_size == 128;
 }
 
-/* model/cuda/lazy_attention_forward.cu, lazy_attention_queries.cu, lazy_attention_keys.cu: these head sizes.
- */
+/* These head sizes: model/cuda/lazy_attention_forward.cu, lazy_attention_queries.cu (d_q, d_bias),
+ * lazy_attention_keys.cu (d_k, d_v), lazy_attention_statistics.cu. */
 void lt_cuda_attention_fast_forward(cuda_device *, const attention_job &);
-void lt_cuda_attention_fast_queries(cuda_device *, const attention_job &); /* d_q, d_bias */
-void lt_cuda_attention_fast_keys(cuda_device *, const attention_job &);    /* d_k, d_v */
+void lt_cuda_attention_fast_queries(cuda_device *, const attention_job &);
+void lt_cuda_attention_fast_keys(cuda_device *, const attention_job &);
+void lt_cuda_attention_fast_statistics(cuda_device *, const attention_job &);
 
 /* model/cuda/attention_general.cu: any shape. Queue kernels that fill output, softmax and live_sum; d_q, d_k,
  * d_v and d_bias, from rows; statistics. */

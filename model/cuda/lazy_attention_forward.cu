@@ -13,6 +13,13 @@
  *
  * Bytes moved for 64 keys of a block: 128 D in the first pass, 256 D for a live tile in the second (16 KiB
  * and 32 KiB at D = 128), from L2 mostly, since the blocks of a head run side by side.
+ *
+ * Head size 64, 96, 128: 190, 244, 254 registers (softmax 148, 174, 205; the greater of sm_80 and sm_90a,
+ * none spilled), 37.5, 53.5, 69.5 KiB of shared memory, one block a multiprocessor. For 16 queries, 16 keys
+ * and 16 elements of a head q k takes one ldmatrix, 4 clocks of shared memory, and two mma, 4 clocks of an
+ * A100's tensor cores; a v and u together take one and four. Not measured: half of the first pass's mma rate
+ * and more of the second's is what that balance lets one expect, and shared memory as the bound on chips
+ * whose mma is faster.
  */
 #include "model/cuda/attention_tiles.h"
 
@@ -64,18 +71,6 @@ __device__ __forceinline__ void open_queries(forward_shared<D> &shared, const at
     __syncthreads();
     load_fragments<D>(q, shared.queries + own_warp() * TILE_ROWS * PITCH<D>);
     __syncthreads();
-}
-
-/* A warp's scores of 8 N keys, from `key` on, which lie at `keys`; hidden ones are `hidden`. */
-template <int D, int N>
-__device__ __forceinline__ void
-score_keys(float (&s)[N][4], const unsigned (&q)[D / 16][4], const bf16 *keys, const float *window,
-           const attention_job &job, const query_block &block, const warp_view &view, int key, float hidden) {
-    const int g = own_lane() / 4, t = own_lane() % 4, tile = key / TILE_KEYS;
-    window += WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - key % TILE_KEYS;
-    multiply_rows<D>(s, q, keys);
-    add_bias(s, job.scale, has_bias(job, block, tile) ? window : nullptr);
-    if (!sees_all(view, tile)) hide(s, view.first, view.last, key + 2 * t, hidden);
 }
 
 __device__ __forceinline__ float largest_of_four(float x) {
@@ -311,9 +306,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 1) lazy_forward(atte
     unsigned q[D / 16][4];
     open_queries(*shared, job, block, q);
     float offset[2], inverse[2];
-    for (int r = 0; r < 2; r++)
-        offset[r] =
-            job.tau[block.head] / static_cast<float>(view.last[r] < 0 ? 1 : view.last[r] - view.first[r] + 1);
+    for (int r = 0; r < 2; r++) offset[r] = offset_of(job, block.head, view.first[r], view.last[r]);
     running rows = none_yet();
     first_pass(*shared, job, block, view, q, offset, rows);
     keep(job, block, rows, inverse);

@@ -1,9 +1,10 @@
 /* What the fast attention kernels do, counted: products of tensor cores for each tile, as the comments above
  * the kernels state them, and bank conflicts, of which there are none. Results are the affair of
  * tests/unit/test_ops_attention.c. */
-#include "model/cuda/cuda.h"
+#include "model/cuda/device.h"
 #include "tests/emulation/fibres.h"
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -16,27 +17,29 @@ namespace {
 
 enum { LENGTH = 272, HEADS = 2, NEAR = 16, ROWS = 16, KEYS = 64, DOCUMENT = 100 };
 
-/* Attention of one batch row in which every product q k is 0: scores are biases, 10 up to a distance of NEAR
- * and 0 beyond. At tau = -1 an entry is dead that is far, since l is e^10 or more, or whose row sees near
- * ones alone, since p is exactly 1/n. All other near ones are alive. */
+/* Attention of one batch row in which every product q k is 0, since q is 1 where k is 0 and the other way
+ * round: scores are biases, 10 up to a distance of NEAR and 0 beyond. At tau = -1 an entry is dead that is
+ * far, since l is e^10 or more, or whose row sees near ones alone, since p is exactly 1/n. All other near
+ * ones are alive. */
 struct problem {
     test_arena arena = {};
     lt_attention at = {};
     lt_attention_gradients to = {};
 
-    problem(int64_t head_size, bool lazy, bool documents) {
+    problem(int64_t head_size, bool lazy, bool documents, float near_bias = 10.0f, float offset = -1.0f) {
         arena.device = test_open_device("emulated", 1);
         const int64_t width = HEADS * head_size, elements = LENGTH * width;
         test_random random = {7};
-        std::vector<float> bias(HEADS * LENGTH), tau(HEADS, -1.0f), zeros(elements);
+        std::vector<float> bias(HEADS * LENGTH), tau(HEADS, offset), evens(elements), odds(elements);
         std::vector<int32_t> starts(LENGTH);
-        for (int i = 0; i < HEADS * LENGTH; i++) bias[i] = i % LENGTH < NEAR ? 10.0f : 0.0f;
+        for (int i = 0; i < HEADS * LENGTH; i++) bias[i] = i % LENGTH < NEAR ? near_bias : 0.0f;
+        for (int64_t i = 0; i < elements; i++) (i % 2 == 0 ? evens : odds)[i] = 1.0f;
         for (int i = DOCUMENT; i < LENGTH; i++) starts[i] = DOCUMENT;
         at.batch = 1, at.query_length = at.key_length = LENGTH;
         at.heads = at.key_heads = HEADS, at.head_size = head_size;
         at.query_stride = at.key_stride = width;
-        at.q = test_compute_buffer(&arena, zeros.data(), elements);
-        at.k = test_compute_buffer(&arena, test_floats(&random, elements, 0.0, 1.0), elements);
+        at.q = test_compute_buffer(&arena, evens.data(), elements);
+        at.k = test_compute_buffer(&arena, odds.data(), elements);
         at.v = test_compute_buffer(&arena, test_floats(&random, elements, 0.0, 1.0), elements);
         at.output = test_compute_buffer(&arena, nullptr, elements);
         at.document_starts = documents ? test_integer_buffer(&arena, starts.data(), LENGTH) : LT_NOWHERE;
@@ -53,6 +56,11 @@ struct problem {
         to.d_v = test_compute_buffer(&arena, nullptr, elements);
         at.saved = test_byte_buffer(&arena, arena.device->ops->attention_saved_bytes(arena.device, &at));
         test_reserve(&arena, &at, LENGTH, width, 1);
+    }
+    /* What earlier operations left in memory. */
+    void poison() {
+        cuda_device *device = cuda_of(arena.device);
+        memset(device->scratch, 0xff, device->scratch_bytes);
     }
     problem(const problem &) = delete;
     problem &operator=(const problem &) = delete;
@@ -136,6 +144,7 @@ void check(int64_t head_size, bool lazy, bool documents) {
     assert_true(emulation::count.shared_accesses > 0);
     assert_int_equal(emulation::count.bank_conflicts, 0);
 
+    p.poison();
     emulation::count = {};
     ops->attention_backward(p.arena.device, &p.at, &p.to);
     const uint64_t live_squares = parts_in_live_tiles(lazy, documents);
@@ -143,13 +152,52 @@ void check(int64_t head_size, bool lazy, bool documents) {
                                                     (2 * squares.visible + 2 * live_squares) * of_square);
     assert_int_equal(emulation::count.bank_conflicts, 0);
 
+    if (lazy)
+        for (int i = 0; i < HEADS * LENGTH; i++)
+            assert_true(std::isfinite(test_read_floats(&p.arena, lt_at(p.to.d_bias, i), 1)[0]));
+
+    p.poison();
     std::vector<double> zeros(HEADS * LT_STATISTICS);
     const lt_mem statistics = test_double_buffer(&p.arena, zeros.data(), HEADS * LT_STATISTICS);
+    emulation::count = {};
     ops->attention_statistics(p.arena.device, &p.at, statistics);
+    assert_int_equal(emulation::count.products, tiles.visible * of_tile);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
     const double *got = test_read_doubles(&p.arena, statistics, HEADS * LT_STATISTICS);
     assert_true(got[LT_STAT_TILES] == static_cast<double>(tiles.visible));
     assert_true(got[LT_STAT_LIVE_TILES] == static_cast<double>(tiles.live));
     if (lazy) assert_true(tiles.live < tiles.visible);
+}
+
+/* All p of a row are equal and a hundredth above the threshold: no running sum may prove a tile dead. */
+void check_barely_alive(int64_t head_size) {
+    problem p(head_size, true, false, 0.0f, -0.99f);
+    const parts tiles = count_parts(KEYS, true, false), halves = count_parts(KEYS / 2, true, false);
+    const uint64_t of_tile = HEADS * products_of(KEYS, head_size);
+    emulation::count = {};
+    p.arena.device->ops->attention_forward(p.arena.device, &p.at);
+    assert_int_equal(emulation::count.products, tiles.visible * 2 * of_tile + halves.visible * of_tile);
+}
+
+/* Most of p lies on dead tiles here. A row's ds_ij add up to 0 when they owe their part, so dq, of keys that
+ * are all alike, is 0 and so are the sums of dk. */
+void check_dead_tiles_owe(int64_t head_size) {
+    problem p(head_size, true, false, 1.0f);
+    const lt_ops *ops = p.arena.device->ops;
+    const int64_t width = HEADS * head_size;
+    ops->attention_forward(p.arena.device, &p.at);
+    ops->attention_backward(p.arena.device, &p.at, &p.to);
+    const float *dq = test_read_floats(&p.arena, p.to.d_q, LENGTH * width),
+                *dk = test_read_floats(&p.arena, p.to.d_k, LENGTH * width);
+    double sums[HEADS] = {}, largest = 0;
+    for (int64_t i = 0; i < LENGTH * width; i += 2) {
+        largest = std::fmax(largest, std::fabs(static_cast<double>(dq[i + 1])));
+        if (i % head_size == 0) sums[i % width / head_size] += static_cast<double>(dk[i]);
+    }
+    /* delta's rounding leaves a sixth of these at most; without what dead tiles owe they are five times as
+     * large and more. */
+    assert_true(largest > 0.0 && largest < 0.01);
+    for (double sum : sums) assert_true(std::fabs(sum) < 0.04);
 }
 
 void test_counts(void **state) {
@@ -157,6 +205,8 @@ void test_counts(void **state) {
     check(head_size, true, false);
     check(head_size, true, true);
     check(head_size, false, true);
+    check_barely_alive(head_size);
+    check_dead_tiles_owe(head_size);
 }
 
 } // namespace
