@@ -6,6 +6,9 @@
 
 enum { WARP = 32, WARPS = 4, THREADS = WARP * WARPS, TAU_THREADS = 512, ALIGN_BYTES = 256 };
 
+/* The compute capability that *_sm90.cu is for, and no other. */
+enum { HOPPER = 90 };
+
 /* Hands out pieces of a block of memory; with `base` null it only counts. */
 struct carver {
     unsigned char *base;
@@ -164,9 +167,11 @@ static __global__ void sum_statistics(attention_job job, double *sums) {
 
 void lt_cuda_attention_forward(lt_device *base, const lt_attention *shape) {
     if (rows_of(shape) == 0) return;
-    (lt_cuda_attention_is_fast(shape->head_size)
-         ? lt_cuda_attention_fast_forward
-         : lt_cuda_attention_general_forward)(cuda_of(base), open_job(shape));
+    cuda_device *device = cuda_of(base);
+    const attention_job job = open_job(shape);
+    (!lt_cuda_attention_is_fast(shape->head_size) ? lt_cuda_attention_general_forward
+     : device->capability == HOPPER && job.wide   ? lt_cuda_attention_sm90_forward
+                                                  : lt_cuda_attention_fast_forward)(device, job);
 }
 
 void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,

@@ -4,7 +4,9 @@
  * Scores are kept in units of log 2: s' = s log2(e), so that p = 2^(s' - max') / sum needs no other factor.
  * Where entries are equal to the row's maximum 2^0 is exactly 1. One predicate decides whether a weight is
  * above 0, in forward, backward and statistics: weight_alive(), of a p that is rounded before it is compared.
- * A score has the same bits in all kernels of one path, which sum its products in one order.
+ * A score has the same bits in all kernels of one path, which sum its products in one order, but for the
+ * forward kernel of compute capability 9.0: backward and statistics take its maximum for the largest score
+ * there is.
  */
 #ifndef LT_MODEL_CUDA_ATTENTION_H
 #define LT_MODEL_CUDA_ATTENTION_H
@@ -82,6 +84,11 @@ __device__ __forceinline__ float probability(float score, float max, float inver
     return __fmul_rn(power_of_two(score - max), inverse_sum);
 }
 
+/* Of a score that another kernel, which may have rounded otherwise, took `max` of. */
+__device__ __forceinline__ float recomputed_probability(float score, float max, float inverse_sum) {
+    return __fmul_rn(power_of_two(smaller_or_nan(score - max, 0.0f)), inverse_sum);
+}
+
 __device__ __forceinline__ bool weight_alive(float p, float offset) {
     return p > -offset;
 }
@@ -102,6 +109,10 @@ void lt_cuda_attention_fast_forward(cuda_device *, const attention_job &);
 void lt_cuda_attention_fast_queries(cuda_device *, const attention_job &);
 void lt_cuda_attention_fast_keys(cuda_device *, const attention_job &);
 void lt_cuda_attention_fast_statistics(cuda_device *, const attention_job &);
+
+/* model/cuda/lazy_attention_forward_sm90.cu: the same head sizes, for compute capability 9.0 and jobs that
+ * are `wide`. */
+void lt_cuda_attention_sm90_forward(cuda_device *, const attention_job &);
 
 /* model/cuda/attention_general.cu: any shape. Queue kernels that fill output, softmax and live_sum; d_q, d_k,
  * d_v and d_bias, from rows; statistics. */

@@ -277,17 +277,25 @@ static __device__ __forceinline__ void hide(float (&s)[N][4], const int (&first)
         }
 }
 
-/* A warp's scores of 8 N keys, from `key` on, which lie at `keys`; `window` is that of their tile. Hidden
- * ones are `hidden`. */
+/* A warp's products with 8 N keys, from `key` on, to scores; `window` is that of their tile. Hidden ones are
+ * `hidden`. */
+template <int N>
+static __device__ __forceinline__ void finish_scores(float (&s)[N][4], const float *window,
+                                                     const attention_job &job, const query_block &block,
+                                                     const warp_view &view, int key, float hidden) {
+    const int g = own_lane() / 4, t = own_lane() % 4, tile = key / TILE_KEYS;
+    window += WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - key % TILE_KEYS;
+    add_bias(s, job.scale, has_bias(job, block, tile) ? window : nullptr);
+    if (!sees_all(view, tile)) hide(s, view.first, view.last, key + 2 * t, hidden);
+}
+
+/* The products too, with keys that lie at `keys`. */
 template <int D, int N>
 __device__ __forceinline__ void
 score_keys(float (&s)[N][4], const unsigned (&q)[D / 16][4], const bf16 *keys, const float *window,
            const attention_job &job, const query_block &block, const warp_view &view, int key, float hidden) {
-    const int g = own_lane() / 4, t = own_lane() % 4, tile = key / TILE_KEYS;
-    window += WINDOW_ZERO + own_warp() * TILE_ROWS + g - 2 * t - key % TILE_KEYS;
     multiply_rows<D>(s, q, keys);
-    add_bias(s, job.scale, has_bias(job, block, tile) ? window : nullptr);
-    if (!sees_all(view, tile)) hide(s, view.first, view.last, key + 2 * t, hidden);
+    finish_scores(s, window, job, block, view, key, hidden);
 }
 
 /* ---- dead tiles ---- */

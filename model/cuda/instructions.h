@@ -1,7 +1,8 @@
 /* Instructions of sm_80 and later that C++ has no words for, one function each. tests/emulation has a twin of
  * this header, with the layouts of fragments written down, and a test of what they do that GPUs run too.
  *
- * Lanes of a warp: g = lane / 4, t = lane % 4. All 32 call each function together, but for power_of_two().
+ * Lanes of a warp: g = lane / 4, t = lane % 4. All 32 call each function together, but for those of
+ * arithmetic.
  */
 #ifndef LT_MODEL_CUDA_INSTRUCTIONS_H
 #define LT_MODEL_CUDA_INSTRUCTIONS_H
@@ -83,6 +84,13 @@ template <typename element> static __device__ __forceinline__ void shared_write(
 static __device__ __forceinline__ float power_of_two(float x) {
     float result;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+
+/* The smaller of two, or NaN where one is. */
+static __device__ __forceinline__ float smaller_or_nan(float x, float y) {
+    float result;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(x), "f"(y));
     return result;
 }
 

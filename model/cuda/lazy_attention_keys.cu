@@ -10,7 +10,7 @@
  *
  * Bytes moved for 64 queries of a block: 256 D + 1.25 KiB.
  *
- * Head size 64, 96, 128: 198, 242, 254 registers (softmax 181, 234, 252; none spilled), 40.1, 56.2, 70.5 KiB
+ * Head size 64, 96, 128: 198, 244, 254 registers (softmax 181, 234, 252; none spilled), 40.1, 56.2, 70.5 KiB
  * of shared memory, one block a multiprocessor. Four ldmatrix, five where values stay in shared memory, for
  * eight mma: shared memory and an A100's tensor cores are about equally busy. Not measured: half of the mma
  * rate is expected, 0.4 for D = 128.
@@ -166,7 +166,7 @@ __device__ __forceinline__ void differentiate(float (&s)[2][4], float (&g)[2][4]
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const attention_row &row = rows[i / 2];
-            const float p = probability(s[n][i], row.max, row.inverse_sum);
+            const float p = recomputed_probability(s[n][i], row.max, row.inverse_sum);
             const bool alive = !LAZY || (live && weight_alive(p, row.offset) && s[n][i] > -INFINITY);
             s[n][i] = single[i / 2] ? 0.0f : p * ((alive ? g[n][i] : 0.0f) - row.delta);
             g[n][i] = alive ? p + row.offset : 0.0f;

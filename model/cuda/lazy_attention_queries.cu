@@ -174,7 +174,7 @@ __device__ __forceinline__ void score_gradients(float (&s)[HALF_TILE / 8][4], co
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int r = i / 2;
-            const float p = probability(s[n][i], rows.max[r], rows.inverse[r]);
+            const float p = recomputed_probability(s[n][i], rows.max[r], rows.inverse[r]);
             const bool alive = !LAZY || (live && weight_alive(p, rows.offset[r]));
             s[n][i] = p * ((alive ? g[n][i] : 0.0f) - rows.delta[r]);
         }

@@ -32,7 +32,7 @@ __device__ __forceinline__ void count_tile(lane_counts &counts, const float (&s)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int r = i / 2;
-            const float p = probability(s[n][i], rows[r].max, rows[r].inverse_sum);
+            const float p = recomputed_probability(s[n][i], rows[r].max, rows[r].inverse_sum);
             if (!(p >= 0.0f)) continue;
             const float weight = !lazy || weight_alive(p, rows[r].offset) ? p + rows[r].offset : 0.0f;
             visible++;

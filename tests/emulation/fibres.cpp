@@ -31,6 +31,7 @@ constexpr size_t STACK_BYTES = WITH_ASAN ? 256 << 10 : 128 << 10;
 constexpr size_t ENTRY_BYTES = 8 << 10; /* of begin()'s frame, which never returns */
 constexpr unsigned WARP = 32;
 constexpr int BARRIERS = 16;
+constexpr size_t UNIT = 16;
 
 /* ---- switching stacks ---- */
 
@@ -60,7 +61,8 @@ lt_emulation_switch:
 )");
 
 struct warp {
-    /* What lanes brought to their last two exchanges: one that is ahead writes where nobody reads any more. */
+    /* What lanes brought to their last two exchanges: one that is ahead writes where nobody reads any more.
+     */
     unsigned char slots[2][WARP][LANE_BYTES];
     unsigned arrived[2];
     const char *what[2];
@@ -91,6 +93,8 @@ struct fibre {
     uint64_t exchanges;
     std::vector<copy> copies;              /* not in a group yet */
     std::vector<std::vector<copy>> groups; /* the oldest first */
+    std::vector<size_t> unfenced;          /* units of 16 bytes of dynamic shared memory */
+    std::shared_ptr<void> kept;
     void *asan_stack;
 };
 
@@ -107,6 +111,8 @@ struct block {
     };
     std::vector<array> arrays;
     unsigned char *dynamic;
+    std::vector<int> writers; /* of each unit of dynamic: who wrote it and made no fence since, or -1 */
+    std::shared_ptr<void> kept;
 };
 
 uint64_t order_seed;
@@ -184,7 +190,8 @@ unsigned char *take_stack() {
     /* The lowest page is a guard. */
     void *memory = mmap(nullptr, STACK_BYTES + 4096, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_NONE) != 0) fail("no memory for a thread's stack");
+    if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_NONE) != 0)
+        fail("no memory for a thread's stack");
     return static_cast<unsigned char *>(memory) + 4096;
 }
 
@@ -245,8 +252,8 @@ bool turn(block *b, uint64_t *state) {
     unsigned waiting = 0;
     for (const fibre &f : b->fibres)
         if (!f.ended && waiting++ < 4)
-            fprintf(stderr, "emulation: %s: block %u thread %u waits for %s\n", kernel_name, b->index.x, f.number,
-                    f.waits_for);
+            fprintf(stderr, "emulation: %s: block %u thread %u waits for %s\n", kernel_name, b->index.x,
+                    f.number, f.waits_for);
     fail("no thread can go on: %u of %zu threads of a block wait, the others have ended", waiting,
          b->fibres.size());
 }
@@ -259,7 +266,7 @@ unsigned char *nan_filled(size_t bytes, size_t alignment) {
     return static_cast<unsigned char *>(memory);
 }
 
-}
+} // namespace
 
 void fail(const char *format, ...) {
     va_list arguments;
@@ -332,7 +339,10 @@ void *shared(const void *key, size_t bytes, size_t alignment) {
 
 void *dynamic_shared(size_t *bytes) {
     block *b = current->home;
-    if (b->dynamic == nullptr) b->dynamic = nan_filled(dynamic_size, 1024);
+    if (b->dynamic == nullptr) {
+        b->dynamic = nan_filled(dynamic_size, 1024);
+        b->writers.assign(dynamic_size / UNIT + 1, -1);
+    }
     if (bytes != nullptr) *bytes = dynamic_size;
     return b->dynamic;
 }
@@ -440,8 +450,42 @@ void wait_for_copies(int left) {
                 memset(c.to, 0, c.bytes);
             else
                 memcpy(c.to, c.from, c.bytes);
+        for (const copy &c : groups.front()) note_write(c.to, c.bytes);
         groups.erase(groups.begin());
     }
 }
 
+int thread_number() {
+    return static_cast<int>(current->number);
 }
+
+std::shared_ptr<void> &kept_for_thread() {
+    return current->kept;
+}
+
+std::shared_ptr<void> &kept_for_block() {
+    return current->home->kept;
+}
+
+void note_write(const void *address, size_t bytes) {
+    block *b = current->home;
+    const uintptr_t at = reinterpret_cast<uintptr_t>(address), base = reinterpret_cast<uintptr_t>(b->dynamic);
+    if (b->dynamic == nullptr || at < base || at >= base + dynamic_size) return;
+    for (size_t unit = (at - base) / UNIT; unit <= (at - base + bytes - 1) / UNIT; unit++) {
+        b->writers[unit] = thread_number();
+        current->unfenced.push_back(unit);
+    }
+}
+
+void fence_writes() {
+    for (size_t unit : current->unfenced)
+        if (current->home->writers[unit] == thread_number()) current->home->writers[unit] = -1;
+    current->unfenced.clear();
+}
+
+int unfenced_writer(const void *address) {
+    const block *b = current->home;
+    return b->writers[static_cast<size_t>(static_cast<const unsigned char *>(address) - b->dynamic) / UNIT];
+}
+
+} // namespace emulation

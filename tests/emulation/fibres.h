@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 struct uint3 {
     unsigned x, y, z;
@@ -76,6 +77,18 @@ void count_access(size_t bytes);
 void copy_later(void *to, const void *from, size_t bytes, bool there);
 void commit_copies();
 void wait_for_copies(int left);
+
+/* This thread's number in its block; what twins keep for a thread and for its block, and free with them. */
+int thread_number();
+std::shared_ptr<void> &kept_for_thread();
+std::shared_ptr<void> &kept_for_block();
+
+/* The asynchronous proxy, by which wgmma reads dynamic shared memory: what this thread wrote by
+ * shared_write() or cp.async is not there for it before the thread's fence. unfenced_writer() of 16 bytes at
+ * `address`: a thread that owes one, or -1. */
+void note_write(const void *address, size_t bytes);
+void fence_writes();
+int unfenced_writer(const void *address);
 
 /* Ends the program; for the wrappers. */
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

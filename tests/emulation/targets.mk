@@ -4,7 +4,7 @@
 EMULATION := $(BUILD)/emulation
 EMULATION_FLAGS := -std=c++17 -Wno-unknown-pragmas -Itests/emulation/include -Itests/gpu/include -I. -Wall -Wextra -Wconversion -g -pthread
 EMULATION_SANITIZE := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-EMULATION_SOURCES := $(CUDA_SOURCES) tests/emulation/fibres.cpp tests/emulation/runtime.cpp tests/emulation/cublaslt.cpp
+EMULATION_SOURCES := $(CUDA_SOURCES) tests/emulation/fibres.cpp tests/emulation/warpgroup.cpp tests/emulation/runtime.cpp tests/emulation/cublaslt.cpp
 EMULATED := $(patsubst %,$(EMULATION)/checked/%.o,$(basename $(EMULATION_SOURCES)))
 PLAIN    := $(patsubst %,$(EMULATION)/plain/%.o,$(basename $(EMULATION_SOURCES)))
 
@@ -38,6 +38,12 @@ $(EMULATED_OWN): $(BUILD)/tests/emulation/%: $(EMULATION)/checked/tests/emulatio
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATION_SANITIZE) -o $@ $^ -lm -pthread
 
+# The table of attention once more, for the kernels of compute capability 9.0.
+EMULATED_SM90 := $(BUILD)/tests/emulation/test_ops_attention_sm90
+$(EMULATED_SM90): $(GPU)/obj/tests/emulation/ops_attention_sm90.o $(EMULATION)/plain/tests/emulation/devices_sm90.o $(PLAIN) $(GPU_REFERENCE) $(GPU_MODEL)
+	@mkdir -p $(@D)
+	$(CXX) -o $@ $^ -lm -pthread
+
 # make gpu-bench's program, for its smoke test.
 $(EMULATION)/bench: $(GPU)/obj/tests/gpu/bench.o $(PLAIN) $(GPU_MODEL)
 	@mkdir -p $(@D)
@@ -49,7 +55,7 @@ $(EMULATION)/plugins/cuda.so: $(PLAIN)
 
 .PHONY: build-emulation
 ifeq ($(ARCH),x86_64)
-build-emulation: $(EMULATED_UNIT) $(EMULATED_OWN) $(EMULATION)/bench $(EMULATION)/plugins/cuda.so
+build-emulation: $(EMULATED_UNIT) $(EMULATED_OWN) $(EMULATED_SM90) $(EMULATION)/bench $(EMULATION)/plugins/cuda.so
 else
 build-emulation:
 endif

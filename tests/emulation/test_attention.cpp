@@ -4,6 +4,7 @@
 #include "model/cuda/device.h"
 #include "tests/emulation/fibres.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -169,6 +170,47 @@ void check(int64_t head_size, bool lazy, bool documents) {
     if (lazy) assert_true(tiles.live < tiles.visible);
 }
 
+/* Parts of a head of 64 queries x 64 keys that hold a visible pair, and one of whose tiles holds a near one.
+ */
+parts count_large_parts(bool lazy, bool documents) {
+    parts result = {0, 0, 0};
+    for (int row = 0; row < LENGTH; row += KEYS)
+        for (int column = 0; column < LENGTH; column += KEYS) {
+            bool visible = false, near = false;
+            for (int i = row; i < row + KEYS && i < LENGTH; i++)
+                for (int j = std::max(column, first_key(documents, i)); j < column + KEYS && j <= i; j++) {
+                    visible = true;
+                    near = near || !lazy || i - j < NEAR;
+                }
+            result.visible += visible;
+            result.near += near;
+        }
+    return result;
+}
+
+/* The forward kernel of compute capability 9.0 does the products that it states, and leaves the live bits,
+ * and so the work of backward, that the other one does. */
+void check_sm90(int64_t head_size, bool lazy, bool documents) {
+    problem p(head_size, lazy, documents);
+    const lt_ops *ops = p.arena.device->ops;
+    const parts large = count_large_parts(lazy, documents), tiles = count_parts(KEYS, lazy, documents),
+                squares = count_parts(ROWS, lazy, documents);
+    const uint64_t of_tile = HEADS * products_of(KEYS, head_size), of_large = of_tile * KEYS / ROWS;
+    cuda_of(p.arena.device)->capability = 90;
+    emulation::set_order(static_cast<uint64_t>(head_size / 32 - 2));
+    emulation::count = {};
+    ops->attention_forward(p.arena.device, &p.at);
+    assert_int_equal(emulation::count.products,
+                     lazy ? (large.visible + 3 * large.near) * of_large : 2 * large.visible * of_large);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
+    p.poison();
+    emulation::count = {};
+    ops->attention_backward(p.arena.device, &p.at, &p.to);
+    assert_int_equal(emulation::count.products,
+                     (2 * tiles.visible + tiles.live) * of_tile +
+                         (2 * squares.visible + 2 * parts_in_live_tiles(lazy, documents)) * of_tile / 4);
+}
+
 /* All p of a row are equal and a hundredth above the threshold: no running sum may prove a tile dead. */
 void check_barely_alive(int64_t head_size) {
     problem p(head_size, true, false, 0.0f, -0.99f);
@@ -205,6 +247,8 @@ void test_counts(void **state) {
     check(head_size, true, false);
     check(head_size, true, true);
     check(head_size, false, true);
+    check_sm90(head_size, true, true);
+    check_sm90(head_size, false, true);
     check_barely_alive(head_size);
     check_dead_tiles_owe(head_size);
 }

@@ -169,10 +169,11 @@ static void test_copies(void **state) {
 
 /* ---- arithmetic ---- */
 
-static __global__ void power_kernel(const float *x, float *y, unsigned *pairs) {
+static __global__ void power_kernel(const float *x, float *y, unsigned *pairs, float *smaller) {
     const unsigned own = threadIdx.x;
     y[own] = power_of_two(x[own]);
     pairs[own] = pack_bf16(x[own], y[own]);
+    smaller[own] = smaller_or_nan(x[own], 0.5f * y[own]);
 }
 
 static unsigned rounded_bits(float value) {
@@ -184,13 +185,16 @@ static unsigned rounded_bits(float value) {
 
 static void test_arithmetic(void **state) {
     (void)state;
-    mirrored<float> x, y;
+    mirrored<float> x, y, smaller;
     mirrored<unsigned> pairs;
     for (int i = 0; i < 256; i++) x.host[i] = static_cast<float>(1 - i) * 0.53f;
     x.host[0] = 0.0f, x.host[1] = -0.0f, x.host[2] = -INFINITY, x.host[3] = -127.0f;
-    x.give(), y.give(), pairs.give();
-    check(LT_LAUNCH(power_kernel, 1, 256, 0, nullptr, x.device, y.device, pairs.device));
-    y.take(), pairs.take();
+    x.host[256] = NAN;
+    x.give(), y.give(), pairs.give(), smaller.give();
+    check(LT_LAUNCH(power_kernel, 1, 257, 0, nullptr, x.device, y.device, pairs.device, smaller.device));
+    y.take(), pairs.take(), smaller.take();
+    assert_true(std::isnan(smaller.host[256]));
+    for (int i = 0; i < 256; i++) assert_true(smaller.host[i] == std::fmin(x.host[i], 0.5f * y.host[i]));
     assert_true(y.host[0] == 1.0f && y.host[1] == 1.0f && y.host[2] == 0.0f && y.host[3] == 0.0f);
     for (int i = 4; i < 256; i++) {
         const double expected = std::exp2(static_cast<double>(x.host[i]));

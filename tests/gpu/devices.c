@@ -16,6 +16,12 @@ lt_device *test_open_device(const char *name, int setting) {
     return device;
 }
 
+bool test_alignment_chooses(lt_device *device) {
+    lt_cuda_description chip;
+    if (lt_cuda_device_describe(device, &chip) != LT_OK) fail_msg("%s", lt_error_message());
+    return chip.capability == 90;
+}
+
 lt_mem test_device_memory(lt_device *device, size_t bytes) {
     lt_mem mem;
     if (device->ops->allocate(device, bytes, &mem) != LT_OK) fail_msg("%s", lt_error_message());

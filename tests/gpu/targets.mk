@@ -5,7 +5,8 @@ GPU := $(BUILD)/gpu
 GPU_REFERENCE := $(patsubst %.c,$(GPU)/obj/%.o,tests/gpu/cmocka.c $(filter-out %/cpu_devices.c,$(wildcard tests/reference/*.c)))
 GPU_MODEL     := $(patsubst %.c,$(GPU)/obj/%.o,$(wildcard model/*.c) comm/status.c)
 GPU_UNIT      := $(basename $(notdir $(wildcard tests/unit/test_ops_*.c))) test_model test_decoder test_step test_recompute test_losses
-GPU_PROGRAMS  := $(addprefix $(GPU)/,test_instructions $(GPU_UNIT) describe bench)
+GPU_INSTRUCTIONS := test_instructions test_instructions_sm90
+GPU_PROGRAMS  := $(addprefix $(GPU)/,$(GPU_INSTRUCTIONS) $(GPU_UNIT) describe bench)
 
 $(GPU)/obj/%.o: %.c $(BUILD)/compiled_by
 	@mkdir -p $(@D)
@@ -13,9 +14,9 @@ $(GPU)/obj/%.o: %.c $(BUILD)/compiled_by
 
 $(GPU)/obj/%.o: %.cpp $(BUILD)/compiled_by
 	@mkdir -p $(@D)
-	$(NVCC) -x cu -std=c++17 -Itests/gpu/include -I. $(NVCC_FLAGS) $(SM_80) $(SM_90) -MMD -MF $(@:.o=.d) -c -o $@ $<
+	$(NVCC) -x cu -std=c++17 -Itests/gpu/include -I. $(NVCC_FLAGS) $(if $(findstring _sm90,$<),,$(SM_80)) $(SM_90) -MMD -MF $(@:.o=.d) -c -o $@ $<
 
-$(GPU)/test_instructions: $(GPU)/obj/tests/emulation/test_instructions.o
+$(GPU_INSTRUCTIONS:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/emulation/%.o
 $(GPU)/describe: $(GPU)/obj/tests/gpu/describe.o
 $(GPU)/bench: $(GPU)/obj/tests/gpu/bench.o
 $(GPU_UNIT:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/unit/%.o
@@ -28,4 +29,4 @@ run-gpu-bench: $(GPU)/bench
 	@$(GPU)/bench >$(BUILD)/gpu-bench.json
 
 run-gpu-tests: $(GPU_PROGRAMS)
-	@tests/gpu/run.sh $(BUILD) test_instructions $(GPU_UNIT)
+	@tests/gpu/run.sh $(BUILD) $(GPU_INSTRUCTIONS) $(GPU_UNIT)

@@ -68,6 +68,9 @@ extern const char *const TEST_DEVICES[]; /* ended by NULL */
 enum { TEST_SETTINGS = 3 };              /* of each device, from 1 on: all must give the same bits */
 extern const lt_type TEST_COMPUTE_TYPE;
 extern const int TEST_OFFSETS[TEST_SETTINGS]; /* elements from an aligned address to a buffer */
+/* Whether the device's kernels of attention are others where buffers are aligned to 16 bytes: their bits are
+ * too. */
+bool test_alignment_chooses(lt_device *device);
 extern const int TEST_GUARDS; /* elements after a buffer: 0 under AddressSanitizer, which needs none */
 
 /* NULL where this machine lacks that device. */
@@ -80,7 +83,8 @@ void test_free_device_memory(lt_device *device, lt_mem mem, size_t bytes);
 /* A device and the buffers that a test has on it. */
 typedef struct test_arena {
     lt_device *device;
-    int offset; /* elements before a buffer */
+    int offset;  /* elements before a buffer */
+    int kernels; /* 0 or 1, for the test to set: bits are compared between settings of one number */
     struct {
         lt_mem whole, inner;
         size_t bytes, inner_bytes;

@@ -129,11 +129,16 @@ template <typename element> element shared_read(const element *at) {
 template <typename element> void shared_write(element *at, element value) {
     emulation::shared_access(at, sizeof(element));
     *at = value;
+    emulation::note_write(at, sizeof(element));
 }
 
 inline float power_of_two(float x) {
     const float result = exp2f(x);
     return result < 0x1p-126f ? 0.0f : result;
+}
+
+inline float smaller_or_nan(float x, float y) {
+    return x < y || x != x ? x : y;
 }
 
 inline unsigned pack_bf16(float low, float high) {
