@@ -32,6 +32,7 @@ constexpr size_t ENTRY_BYTES = 8 << 10; /* of begin()'s frame, which never retur
 constexpr unsigned WARP = 32;
 constexpr int BARRIERS = 16;
 constexpr size_t UNIT = 16;
+constexpr uint64_t HELD_TURNS = 64;
 
 /* ---- switching stacks ---- */
 
@@ -113,6 +114,7 @@ struct block {
     unsigned char *dynamic;
     std::vector<int> writers; /* of each unit of dynamic: who wrote it and made no fence since, or -1 */
     std::shared_ptr<void> kept;
+    uint64_t turns, held; /* a bit for each warp */
 };
 
 uint64_t order_seed;
@@ -231,12 +233,13 @@ void free_block(block *b) {
     free(b->dynamic);
 }
 
-/* One turn for each thread of the block that can go on; whether there was one. */
-bool turn(block *b, uint64_t *state) {
+/* One turn for each thread of the block that can go on and whose warp is not `held` up; whether there was
+ * one. */
+bool turn_of(block *b, uint64_t *state, uint64_t held) {
     std::vector<fibre *> order;
     bool any = false;
     for (fibre &f : b->fibres)
-        if (!f.ended) order.push_back(&f);
+        if (!f.ended && (held >> f.number / WARP & 1) == 0) order.push_back(&f);
     put_in_order(order, state);
     for (fibre *f : order) {
         if (f->waits_for != nullptr && !f->ready()) continue;
@@ -245,6 +248,13 @@ bool turn(block *b, uint64_t *state) {
         any = true;
     }
     return any;
+}
+
+/* In drawn orders half of the warps are held up for a while, and then others, unless nobody else can go on.
+ */
+bool turn(block *b, uint64_t *state) {
+    if (order_seed > 1 && b->turns++ % HELD_TURNS == 0) b->held = draw(state);
+    return (order_seed > 1 && turn_of(b, state, b->held)) || turn_of(b, state, 0);
 }
 
 [[noreturn]] void stuck(const std::vector<std::unique_ptr<block>> &blocks) {
