@@ -55,7 +55,11 @@ struct problem {
         to.d_k = test_compute_buffer(&arena, nullptr, elements);
         to.d_v = test_compute_buffer(&arena, nullptr, elements);
         at.saved = test_byte_buffer(&arena, arena.device->ops->attention_saved_bytes(arena.device, &at));
-        test_reserve(&arena, &at, LENGTH, width, 1);
+        choose(LT_CUDA_BACKWARD_TWO_KERNELS);
+    }
+    void choose(lt_cuda_backward form) {
+        lt_cuda_choose_backward(arena.device, form);
+        test_reserve(&arena, &at, LENGTH, HEADS * at.head_size, 1);
     }
     /* What earlier operations left in memory. */
     void poison() {
@@ -152,6 +156,13 @@ void check(int64_t head_size, bool lazy, bool documents) {
                                                     (2 * squares.visible + 2 * live_squares) * of_square);
     assert_int_equal(emulation::count.bank_conflicts, 0);
 
+    p.choose(LT_CUDA_BACKWARD_ONE_KERNEL);
+    p.poison();
+    emulation::count = {};
+    ops->attention_backward(p.arena.device, &p.at, &p.to);
+    assert_int_equal(emulation::count.products, (3 * squares.visible + 2 * live_squares) * of_square);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
+
     if (lazy)
         for (int i = 0; i < HEADS * LENGTH; i++)
             assert_true(std::isfinite(test_read_floats(&p.arena, lt_at(p.to.d_bias, i), 1)[0]));
@@ -181,11 +192,10 @@ void check_barely_alive(int64_t head_size) {
 
 /* Most of p lies on dead tiles here. A row's ds_ij add up to 0 when they owe their part, so dq, of keys that
  * are all alike, is 0 and so are the sums of dk. */
-void check_dead_tiles_owe(int64_t head_size) {
-    problem p(head_size, true, false, 1.0f);
+void check_dead_tiles_owe(problem &p, lt_cuda_backward form) {
+    const int64_t head_size = p.at.head_size, width = HEADS * head_size;
     const lt_ops *ops = p.arena.device->ops;
-    const int64_t width = HEADS * head_size;
-    ops->attention_forward(p.arena.device, &p.at);
+    p.choose(form);
     ops->attention_backward(p.arena.device, &p.at, &p.to);
     const float *dq = test_read_floats(&p.arena, p.to.d_q, LENGTH * width),
                 *dk = test_read_floats(&p.arena, p.to.d_k, LENGTH * width);
@@ -206,7 +216,10 @@ void test_counts(void **state) {
     check(head_size, true, true);
     check(head_size, false, true);
     check_barely_alive(head_size);
-    check_dead_tiles_owe(head_size);
+    problem mostly_dead(head_size, true, false, 1.0f);
+    mostly_dead.arena.device->ops->attention_forward(mostly_dead.arena.device, &mostly_dead.at);
+    check_dead_tiles_owe(mostly_dead, LT_CUDA_BACKWARD_TWO_KERNELS);
+    check_dead_tiles_owe(mostly_dead, LT_CUDA_BACKWARD_ONE_KERNEL);
 }
 
 } // namespace
