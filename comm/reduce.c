@@ -11,11 +11,12 @@ int lt_reduce_share(const lt_grid *grid) {
     return lt_tree_share(grid->data_rank, grid->data_ranks);
 }
 
-lt_status lt_all_gather(const lt_grid *grid, float *values, const int64_t *cuts) {
+lt_status lt_all_gather(const lt_grid *grid, const lt_comm_device *device, float *values,
+                        const int64_t *cuts) {
     LT_CHECK(lt_tree_check(grid));
     LT_CALLS(grid, "all-gather of %lld values", (long long)cuts[grid->data_ranks]);
     if (grid->data_ranks == 1) return LT_OK;
-    const lt_transport transport = lt_transport_host(grid->mpi->data);
+    const lt_transport transport = lt_transport_of(device, LT_DATA_RANKS, grid->mpi->data);
     lt_tree tree = {.transport = &transport,
                     .rank = grid->data_rank,
                     .ranks = grid->data_ranks,

@@ -21,8 +21,8 @@
  * Small buckets leave little for the end: at 1 Gbit/s computing three times as long hid 64 % of a reduction
  * of 4 MiB by 128 Ki, 43 % by 512 Ki; of the 630 ms of 64 MiB 20 ms were waited for. With four under way the
  * link idled (0.76 instead of 0.95). Sleeping for 20 us took the computing on one host a tenth longer, 1 ms
- * no less long. */
-enum { BUCKET = 128 * 1024, UNDER_WAY = 8, PAUSE_NS = 100000 };
+ * no less long. A device's network is faster by far, and each bucket costs it launches: not measured. */
+enum { BUCKET = 128 * 1024, NETWORK_BUCKET = 1024 * 1024, UNDER_WAY = 8, PAUSE_NS = 100000 };
 
 _Static_assert(2 * (int)UNDER_WAY <= (int)LT_TRANSFERS_AT_ONCE, "one look at all");
 
@@ -66,7 +66,8 @@ struct lt_reducer {
 };
 
 static int64_t bucket_elements(const lt_reducer_options *options) {
-    const int64_t bucket = options->bucket > 0 ? options->bucket : BUCKET;
+    const int64_t usual = options->device.network != NULL ? NETWORK_BUCKET : BUCKET,
+                  bucket = options->bucket > 0 ? options->bucket : usual;
     return lt_mpi_piece(bucket < options->count ? bucket : options->count);
 }
 
@@ -216,7 +217,7 @@ static void *run(void *argument) {
 static lt_status start_thread(lt_reducer *r) {
     int level;
     LT_MPI(MPI_Query_thread, &level);
-    if (level < MPI_THREAD_MULTIPLE) return LT_OK;
+    if (level < MPI_THREAD_MULTIPLE || r->options.device.network != NULL) return LT_OK;
     const int error = lt_thread_start(&r->thread, run, r);
     if (error != 0)
         return lt_fail(LT_IO, "the thread that reduces gradients cannot be started on rank %d: %s",
@@ -248,17 +249,27 @@ static lt_status copy_cuts(lt_reducer *r) {
     return LT_OK;
 }
 
+static lt_status allocate_scratch(lt_reducer *r) {
+    const lt_comm_device *device = &r->options.device;
+    const size_t bytes = scratch_bytes(r->grid, &r->options) + 1;
+    void *memory = NULL;
+    if (device->network != NULL)
+        LT_CHECK(device->network->allocate(device->context, bytes, &memory));
+    else
+        memory = malloc(bytes);
+    r->scratch = memory;
+    return memory != NULL ? LT_OK
+                          : lt_fail(LT_IO, "no memory to reduce %lld gradients", (long long)r->options.count);
+}
+
 static lt_status open_reducer(lt_reducer *r) {
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     rewind_to_start(r);
     if (r->grid->data_ranks == 1) return LT_OK;
-    r->scratch = malloc(scratch_bytes(r->grid, &r->options) + 1);
-    if (r->scratch == NULL)
-        return lt_fail(LT_IO, "no memory to reduce %lld gradients", (long long)r->options.count);
+    LT_CHECK(allocate_scratch(r));
     LT_CHECK(copy_cuts(r));
-    LT_MPI(MPI_Comm_dup, r->grid->mpi->data, &r->ranks);
-    r->transport = lt_transport_host(r->ranks);
+    r->transport = lt_transport_of(&r->options.device, LT_DATA_RANKS, r->ranks);
     return start_thread(r);
 }
 
@@ -278,6 +289,17 @@ lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options
     return open_reducer(r);
 }
 
+/* Puts on the device's network what can be put now: without waiting, so that all of it can. */
+static lt_status put_buckets(lt_reducer *r) {
+    const lt_comm_device *device = &r->options.device;
+    device->network->after_device(device->context);
+    while (look(r)) {
+        bool moved;
+        LT_CHECK(work(r, &moved));
+    }
+    return LT_OK;
+}
+
 lt_status lt_reducer_begin(lt_reducer *r, float *gradients, int64_t first, int64_t count) {
     LT_CALLS(r->grid, "reducing gradients %lld to %lld", (long long)first, (long long)(first + count));
     pthread_mutex_lock(&r->lock);
@@ -288,7 +310,8 @@ lt_status lt_reducer_begin(lt_reducer *r, float *gradients, int64_t first, int64
         pthread_cond_broadcast(&r->changed);
     }
     pthread_mutex_unlock(&r->lock);
-    if (first + count == expected && first >= 0) return LT_OK;
+    if (first + count == expected && first >= 0)
+        return r->options.device.network != NULL && r->grid->data_ranks > 1 ? put_buckets(r) : LT_OK;
     return lt_fail(LT_FAILED,
                    "found gradients %lld to %lld ready for their reduction on rank %d, expected up to %lld",
                    (long long)first, (long long)(first + count), r->grid->rank, (long long)expected);
@@ -304,13 +327,18 @@ static lt_status take_over(lt_reducer *r) {
     return status == LT_OK ? LT_OK : lt_fail(status, "%s", r->message);
 }
 
-static lt_status finish(lt_reducer *r) {
+static lt_status finish(lt_reducer *r, lt_reducer_times *times) {
+    const lt_comm_device *device = &r->options.device;
+    if (device->network != NULL)
+        return device->network->finish(device->context, &times->busy_ms, &times->waited_ms);
+    const double begin = MPI_Wtime();
     LT_CHECK(take_over(r));
     while (look(r)) {
         bool moved;
         LT_CHECK(work(r, &moved));
         if (!moved) sched_yield();
     }
+    *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};
     return LT_OK;
 }
 
@@ -320,10 +348,9 @@ lt_status lt_reducer_end(lt_reducer *r, lt_reducer_times *times) {
         return lt_fail(LT_FAILED,
                        "the reduction of gradients was ended on rank %d before %lld of %lld were ready",
                        r->grid->rank, (long long)r->ready, (long long)r->options.count);
-    const double begin = MPI_Wtime();
-    if (r->grid->data_ranks > 1) LT_CHECK(finish(r));
-    if (times != NULL)
-        *times = (lt_reducer_times){.waited_ms = 1e3 * (MPI_Wtime() - begin), .busy_ms = 1e3 * r->busy_s};
+    lt_reducer_times spent = {0};
+    if (r->grid->data_ranks > 1) LT_CHECK(finish(r, &spent));
+    if (times != NULL) *times = spent;
     pthread_mutex_lock(&r->lock);
     rewind_to_start(r);
     pthread_mutex_unlock(&r->lock);
@@ -342,7 +369,11 @@ void lt_reducer_close(lt_reducer *r) {
     if (r->ranks != MPI_COMM_NULL && r->busy_slots == 0) MPI_Comm_free(&r->ranks);
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->lock);
-    free(r->scratch);
+    const lt_comm_device *device = &r->options.device;
+    if (device->network != NULL && r->scratch != NULL)
+        device->network->release(device->context, r->scratch);
+    else
+        free(r->scratch);
     free(r->cuts);
     free(r);
 }

@@ -7,7 +7,8 @@
  * let a second thread call it (below MPI_THREAD_MULTIPLE) all happens in lt_reducer_end().
  *
  * The thread sleeps between looks at the network, so that it takes little from the threads that compute.
- * With one data rank there is no thread, and all calls do nothing.
+ * With one data rank there is no thread, and all calls do nothing. Nor is there one where the device has a
+ * network of its own (comm/device.h): all messages and sums are queued on it as their elements become final.
  */
 #ifndef LT_COMM_REDUCER_H
 #define LT_COMM_REDUCER_H
@@ -23,8 +24,9 @@ typedef struct lt_reducer_options {
     const int64_t *cuts; /* NULL: every rank gets all sums. Else [data_ranks + 1], shares that rise from 0 to
                             `count` and may be empty: a rank gets those of share lt_reduce_share() alone, and
                             is left with anything outside it */
-    lt_comm_device device; /* called on the reducer's thread; `add` NULL: a plain loop, on host memory */
-    int64_t bucket;        /* elements; 0: as measured */
+    lt_comm_device
+        device;     /* its add() is called on the reducer's thread; NULL: a plain loop, on host memory */
+    int64_t bucket; /* elements; 0: as measured */
 } lt_reducer_options;
 
 typedef struct lt_reducer lt_reducer;
@@ -35,11 +37,11 @@ typedef struct lt_reducer_times {
     double busy_ms;   /* with some bucket under way */
 } lt_reducer_times;
 
-/* Host memory that a reducer takes. Local. */
+/* Memory that a reducer takes, most of it where the gradients lie. Local. */
 size_t lt_reducer_bytes(const lt_grid *grid, const lt_reducer_options *options);
 
 /* `grid` must outlive the reducer; `cuts` are copied. LT_BAD_INPUT unless the number of data ranks is a power
- * of two; after any error *reducer is NULL or may be closed. Collective. */
+ * of two; after any error *reducer is NULL or may be closed, the device still open. Collective. */
 lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options, lt_reducer **reducer);
 
 /* Elements [first, first + count) of the flat `gradients` are final: their sums may take their place from now

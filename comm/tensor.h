@@ -14,17 +14,19 @@
 #include "comm/grid.h"
 
 /* Fills the parts of the others; this rank's own part of `values` is there. Elements of `element_bytes`
- * bytes. */
-lt_status lt_tensor_all_gather(const lt_grid *grid, void *values, size_t element_bytes, const int64_t *cuts);
+ * bytes. `device` says where they lie; NULL: in host memory. */
+lt_status lt_tensor_all_gather(const lt_grid *grid, const lt_comm_device *device, void *values,
+                               size_t element_bytes, const int64_t *cuts);
 
-/* Floats of scratch that lt_tensor_reduce_scatter() needs for an own part of `count` elements: 0 on two
+/* Elements of scratch that lt_tensor_reduce_scatter() needs for an own part of `count` elements: 0 on two
  * tensor ranks. Local. */
 int64_t lt_tensor_scratch(const lt_grid *grid, int64_t count);
 
 /* `own` becomes this rank's part of the sum of all ranks' `partial`: (0 + 1) + 2 + ... `own` and `scratch`
- * lie apart from `partial`, which is only read. */
-lt_status lt_tensor_reduce_scatter(const lt_grid *grid, const lt_comm_device *device, const float *partial,
-                                   const int64_t *cuts, float *scratch, float *own);
+ * lie apart from `partial`, which is only read. They are float32, but for a device with a network of its own:
+ * there they are what its add_up() takes. */
+lt_status lt_tensor_reduce_scatter(const lt_grid *grid, const lt_comm_device *device, const void *partial,
+                                   const int64_t *cuts, void *scratch, void *own);
 
 /* `values` [tensor_ranks * count]: fills the `count` doubles of every other rank; this rank's own are there.
  */

@@ -54,6 +54,41 @@ lt_transport lt_transport_host(MPI_Comm ranks) {
     return (lt_transport){.post = post, .look = look, .wait = wait_for, .sum = sum, .ranks = ranks};
 }
 
+/* ---- a device's network ---- */
+
+static lt_status put(const lt_transport *transport, lt_transfer *x) {
+    const lt_comm_device *device = transport->device;
+    const int64_t bytes = x->left;
+    x->left = 0;
+    x->in_group = true;
+    return (x->sends ? device->network->send(device->context, transport->kind, x->partner, x->at, bytes)
+                     : device->network->receive(device->context, transport->kind, x->partner, x->at, bytes));
+}
+
+static lt_status flush(const lt_transport *transport, lt_transfer *const *transfers, int count) {
+    LT_CHECK(transport->device->network->flush(transport->device->context));
+    for (int i = 0; i < count; i++) transfers[i]->in_group = false;
+    return LT_OK;
+}
+
+static lt_status flush_one(const lt_transport *transport, lt_transfer *x) {
+    return flush(transport, &x, 1);
+}
+
+static lt_status put_sum(const lt_transport *transport, float *values, int64_t count, int root,
+                         lt_transfer *x) {
+    *x = (lt_transfer){.partner = root, .request = MPI_REQUEST_NULL};
+    return transport->device->network->sum(transport->device->context, values, count, root);
+}
+
+lt_transport lt_transport_of(const lt_comm_device *device, lt_ranks kind, MPI_Comm ranks) {
+    if (device == NULL || device->network == NULL) return lt_transport_host(ranks);
+    return (lt_transport){
+        .post = put, .look = flush, .wait = flush_one, .sum = put_sum, .device = device, .kind = kind};
+}
+
+/* ---- of either ---- */
+
 lt_status lt_transfers_post(const lt_transport *transport, lt_transfer *transfers, int count) {
     for (bool left = true; left;) {
         left = false;

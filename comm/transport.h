@@ -6,13 +6,14 @@
  * the same two ranks: those of one tag arrive in the order in which they are posted, so transfers whose order
  * two ranks do not share have tags of their own.
  *
- * There is one implementation, MPI on host memory. One for a device keeps its stream (and, where messages go
- * through the host, its pinned buffers) beside `ranks`, takes addresses on the device, and sees to the order:
- * what is posted waits for the work queued before it, and work queued after wait() sees what arrived.
+ * There are two: MPI on host memory, and a device's own network, where "done" means that what is queued later
+ * finds the transfer done. There what is posted up to a wait() or look() is one group (comm/device.h), and
+ * tags, which it has none of, must not be needed: all ranks post in the same order.
  */
 #ifndef LT_COMM_TRANSPORT_H
 #define LT_COMM_TRANSPORT_H
 
+#include "comm/device.h"
 #include "comm/grid_mpi.h"
 
 typedef struct lt_transfer {
@@ -20,6 +21,7 @@ typedef struct lt_transfer {
     int partner, tag;
     unsigned char *at; /* where the rest begins */
     int64_t left;      /* bytes not posted yet: a message longer than MPI's limit goes in pieces */
+    bool in_group;     /* of a network: posted, and the group not yet put on the queue */
     MPI_Request request;
 } lt_transfer;
 
@@ -40,15 +42,22 @@ struct lt_transport {
      * holds: on all ranks where `root` is negative, else on that one. Collective, in one order. */
     lt_status (*sum)(const lt_transport *transport, float *values, int64_t count, int root,
                      lt_transfer *transfer);
-    MPI_Comm ranks; /* that partners are numbered in */
+    /* Partners are numbered in */
+    MPI_Comm ranks; /* of MPI; or in */
+    const lt_comm_device *device;
+    lt_ranks kind; /* of its network */
 };
 
 /* MPI on host memory. Local. */
 lt_transport lt_transport_host(MPI_Comm ranks);
 
+/* The device's network, where it has one, else MPI on host memory; `device` may be NULL, and outlives the
+ * transport. Local. */
+lt_transport lt_transport_of(const lt_comm_device *device, lt_ranks kind, MPI_Comm ranks);
+
 /* Whether a transfer is done, as far as was seen. Local. */
 static inline bool lt_transfer_done(const lt_transfer *transfer) {
-    return transfer->request == MPI_REQUEST_NULL && transfer->left == 0;
+    return transfer->request == MPI_REQUEST_NULL && transfer->left == 0 && !transfer->in_group;
 }
 
 /* Posts what is left of all of the transfers, which takes waiting where a message goes in pieces: those on

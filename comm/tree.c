@@ -14,6 +14,11 @@ lt_status lt_tree_check(const lt_grid *grid) {
         grid->data_ranks);
 }
 
+void lt_add_on_host(void *context, float *restrict destination, const float *restrict source, int64_t count) {
+    (void)context;
+    for (int64_t i = 0; i < count; i++) destination[i] += source[i];
+}
+
 int lt_tree_share(int rank, int ranks) {
     int share = 0;
     for (int bit = 1; bit < ranks; bit *= 2) share = 2 * share + ((rank & bit) != 0 ? 1 : 0);

@@ -165,9 +165,9 @@ static void warn_of_places(const lt_run *run, const lt_place *places) {
 static void describe_run(const lt_run *run, const lt_place *places) {
     const lt_grid *grid = &run->grid;
     lt_log_info("lazytrain %s (%s)", lt_version(), lt_commit());
-    lt_log_info("grid       %d rank%s on %d host%s (%s), data %d x tensor %d; backend mpi, %s", grid->ranks,
+    lt_log_info("grid       %d rank%s on %d host%s (%s), data %d x tensor %d; backend %s, %s", grid->ranks,
                 grid->ranks == 1 ? "" : "s", grid->hosts, grid->hosts == 1 ? "" : "s", run->provenance.hosts,
-                grid->data_ranks, grid->tensor_ranks, grid->library);
+                grid->data_ranks, grid->tensor_ranks, run->network_text, grid->library);
     describe_places(run, places);
     lt_log_info("device     %s", run->device_text);
     describe_model(run);

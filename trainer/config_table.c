@@ -157,8 +157,9 @@ const lt_config_key lt_config_keys[] = {
         "sum of gradients over data ranks: along the lanes' tree, the same bits at any number of ranks; or "
         "as the MPI library likes",
         CHOICES("tree|fast")),
-    KEY(parallel.backend, CHOICE, "auto", FREE, "what carries the gradients", CHOICES("auto|mpi|nccl"),
-        TO_COME("the NCCL backend", "mpi|auto")),
+    KEY(parallel.backend, CHOICE, "auto", FREE,
+        "what carries gradients and activations between GPUs: NCCL where every rank can load it, or MPI",
+        CHOICES("auto|mpi|nccl")),
 
     KEY(checkpoint.dir, STRING, REQUIRED, FREE, "folder of the run: checkpoints, lock", PLAIN),
     KEY(checkpoint.every, INTEGER, "1000", FREE, "save; also at the last step and on a signal", UNIT("steps"),

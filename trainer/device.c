@@ -77,9 +77,8 @@ static lt_status open_cpu(lt_run *run, const char *why) {
 
 /* Tries for this rank alone. */
 static void try_gpu(lt_run *run, gpu *own, lt_cuda_description *description) {
-    const lt_cuda_functions *cuda = NULL;
-    lt_status status = open_gpu(run->grid.local_rank, &cuda, &run->device);
-    if (status == LT_OK) status = cuda->device_describe(run->device, description);
+    lt_status status = open_gpu(run->grid.local_rank, &run->cuda, &run->device);
+    if (status == LT_OK) status = run->cuda->device_describe(run->device, description);
     own->there = status == LT_OK;
     snprintf(own->host, sizeof own->host, "%.*s", (int)sizeof own->host - 1, run->grid.host);
     if (own->there)

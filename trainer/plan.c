@@ -144,7 +144,8 @@ lt_reducer_options lt_run_reducer_options(const lt_run *run) {
     const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
     return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
                                 .count = lt_model_registry(run->model)->elements,
-                                .cuts = run->zero != NULL ? lt_zero_cuts(run) : NULL};
+                                .cuts = run->zero != NULL ? lt_zero_cuts(run) : NULL,
+                                .device = run->network.network != NULL ? run->network : (lt_comm_device){0}};
 }
 
 /* Everything that a step works in, sized once. */

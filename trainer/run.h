@@ -4,6 +4,7 @@
 #define LT_TRAINER_RUN_H
 
 #include "checkpoints/checkpoint.h"
+#include "comm/device.h"
 #include "comm/grid.h"
 #include "comm/reducer.h"
 #include "data/loader.h"
@@ -43,11 +44,14 @@ typedef struct lt_run {
     lt_layout *layout; /* of checkpoints; rank 0; else NULL */
 
     lt_device *device;
-    double peak_gflops;    /* of this rank: what utilisation is against; 0: not known */
-    double device_bytes;   /* free on this rank's GPU */
-    char device_text[512]; /* for the banner */
-    lt_registry registry;  /* of the whole model, as checkpoints have it */
-    lt_tensor_group group; /* trainer/group.h */
+    double peak_gflops;                   /* of this rank: what utilisation is against; 0: not known */
+    double device_bytes;                  /* free on this rank's GPU */
+    char device_text[512];                /* for the banner */
+    const struct lt_cuda_functions *cuda; /* of a GPU; else NULL */
+    lt_comm_device network; /* where the device's elements lie, and what carries them; trainer/network.h */
+    char network_text[320]; /* for the banner */
+    lt_registry registry;   /* of the whole model, as checkpoints have it */
+    lt_tensor_group group;  /* trainer/group.h */
     lt_model_options model_options;
     lt_model *model;
     lt_zero *zero;       /* trainer/zero.h; NULL: every rank has all moments */

@@ -5,6 +5,7 @@
 #include "trainer/background.h"
 #include "trainer/device.h"
 #include "trainer/group.h"
+#include "trainer/network.h"
 #include "trainer/staging.h"
 #include "trainer/version.h"
 #include "trainer/zero.h"
@@ -242,6 +243,7 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, open_data(run)));
     LT_CHECK(compare_data(run));
     LT_CHECK(lt_run_open_device(run));
+    LT_CHECK(lt_run_open_network(run));
     lt_run_fill_model_options(run);
     LT_CHECK(lt_run_share(run, lt_registry_create(&run->model_options.shape, &run->registry)));
     LT_CHECK(lt_run_share(run, lt_run_check_memory(run)));
@@ -270,6 +272,8 @@ void lt_run_close(lt_run *run) {
     lt_metrics_close(run->metrics);
     lt_reducer_close(run->reducer);
     lt_model_destroy(run->model);
+    lt_run_stage_free(run);
+    lt_run_close_network(run);
     if (run->device != NULL) run->device->ops->destroy(run->device);
     for (int i = 0; i < run->mixture.sources; i++) lt_dataset_close(run->mixture.dataset[i]);
     for (int i = 0; i < run->validation_sets; i++) {
@@ -282,7 +286,6 @@ void lt_run_close(lt_run *run) {
         lt_folder_unmake(run->config.checkpoint.dir, run->made_folder);
         lt_folder_unmake(run->config.log.dir, run->made_log);
     }
-    lt_run_stage_free(run);
     free(run->tensor_memory);
     free(run->step_workspace);
     free(run->evaluation_sums);

@@ -2,13 +2,24 @@
 
 #include "comm/reduce.h"
 #include "comm/tensor.h"
+#include "model/cuda/cuda.h"
 #include "trainer/zero.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-static bool on_host(const lt_run *run) {
-    return run->device->in_host_memory;
+/* MPI cannot reach the elements, and nothing else does. */
+static bool is_staged(const lt_run *run) {
+    return !run->device->in_host_memory && run->network.network == NULL;
+}
+
+/* Around an exchange in place: a network of the device's own finds what was computed, and what is computed
+ * later finds what was exchanged. */
+static void begin_in_place(const lt_run *run) {
+    if (run->network.network != NULL) run->network.network->after_device(run->network.context);
+}
+
+static void end_in_place(const lt_run *run) {
+    if (run->network.network != NULL) run->network.network->before_device(run->network.context);
 }
 
 static float *floats_at(lt_mem mem) {
@@ -16,36 +27,38 @@ static float *floats_at(lt_mem mem) {
 }
 
 lt_status lt_run_stage_allocate(lt_run *run) {
-    if (on_host(run) || run->grid.data_ranks == 1) return LT_OK;
+    if (!is_staged(run) || run->grid.data_ranks == 1) return LT_OK;
     const size_t bytes = sizeof(float) * (size_t)lt_model_registry(run->model)->elements;
-    run->staging.flat = malloc(bytes);
-    return run->staging.flat != NULL ? LT_OK
-                                     : lt_fail(LT_IO, "no %.1f MiB on the host to exchange gradients through",
-                                               (double)bytes / 1048576.0);
+    run->staging.flat = run->cuda->host_allocate(bytes);
+    return run->staging.flat != NULL
+               ? LT_OK
+               : lt_fail(LT_IO, "no %.1f MiB of pinned memory on the host to exchange gradients through",
+                         (double)bytes / 1048576.0);
 }
 
 void lt_run_stage_free(lt_run *run) {
-    free(run->staging.flat);
-    free(run->staging.packed);
-    free(run->staging.sums);
+    if (run->cuda == NULL) return;
+    run->cuda->host_release(run->staging.flat);
+    run->cuda->host_release(run->staging.packed);
+    run->cuda->host_release(run->staging.sums);
 }
 
 /* Room of at least `bytes` bytes: found in the first step, the same in all others. */
-static lt_status reserve(void **memory, size_t *held, size_t bytes) {
+static lt_status reserve(const lt_run *run, void **memory, size_t *held, size_t bytes) {
     if (bytes <= *held) return LT_OK;
-    void *more = realloc(*memory, bytes);
-    if (more == NULL)
-        return lt_fail(LT_IO, "no %.1f MiB on the host to exchange through", (double)bytes / 1048576.0);
-    *memory = more;
-    *held = bytes;
-    return LT_OK;
+    run->cuda->host_release(*memory);
+    *memory = run->cuda->host_allocate(bytes);
+    *held = *memory != NULL ? bytes : 0;
+    return *memory != NULL ? LT_OK
+                           : lt_fail(LT_IO, "no %.1f MiB of pinned memory on the host to exchange through",
+                                     (double)bytes / 1048576.0);
 }
 
 /* ---- gradients and weights, over data ranks ---- */
 
 lt_status lt_run_stage_reduce_begin(lt_run *run, lt_mem gradients, int64_t first, int64_t count) {
     float *flat = run->staging.flat;
-    if (on_host(run) || run->grid.data_ranks == 1)
+    if (!is_staged(run) || run->grid.data_ranks == 1)
         return lt_reducer_begin(run->reducer, floats_at(gradients), first, count);
     LT_CHECK(run->device->ops->download(run->device, flat + first, lt_at(gradients, first), count));
     return lt_reducer_begin(run->reducer, flat, first, count);
@@ -61,7 +74,7 @@ static lt_span own_share(const lt_run *run) {
 
 lt_status lt_run_stage_reduce_end(lt_run *run, lt_mem gradients, lt_reducer_times *times) {
     LT_CHECK(lt_reducer_end(run->reducer, times));
-    if (on_host(run) || run->grid.data_ranks == 1) return LT_OK;
+    if (!is_staged(run) || run->grid.data_ranks == 1) return LT_OK;
     const lt_span own = own_share(run);
     run->device->ops->upload(run->device, lt_at(gradients, own.first), run->staging.flat + own.first,
                              own.end - own.first);
@@ -73,12 +86,14 @@ lt_status lt_run_stage_gather_parameters(lt_run *run, lt_mem parameters) {
     const int64_t elements = lt_model_registry(run->model)->elements;
     const lt_span own = own_share(run);
     float *flat = run->staging.flat;
-    if (on_host(run)) {
-        LT_CHECK(ops->synchronise(run->device));
-        return lt_all_gather(&run->grid, floats_at(parameters), lt_zero_cuts(run));
+    if (!is_staged(run)) {
+        begin_in_place(run);
+        LT_CHECK(lt_all_gather(&run->grid, &run->network, floats_at(parameters), lt_zero_cuts(run)));
+        end_in_place(run);
+        return LT_OK;
     }
     LT_CHECK(ops->download(run->device, flat + own.first, lt_at(parameters, own.first), own.end - own.first));
-    LT_CHECK(lt_all_gather(&run->grid, flat, lt_zero_cuts(run)));
+    LT_CHECK(lt_all_gather(&run->grid, NULL, flat, lt_zero_cuts(run)));
     ops->upload(run->device, parameters, flat, own.first);
     ops->upload(run->device, lt_at(parameters, own.end), flat + own.end, elements - own.end);
     return ops->synchronise(run->device);
@@ -91,27 +106,22 @@ lt_status lt_run_stage_all_gather(lt_run *run, lt_mem values, const int64_t *cut
     const lt_grid *grid = &run->grid;
     const int own = grid->tensor_rank;
     const size_t size = lt_type_bytes(values.type);
-    if (on_host(run)) return lt_tensor_all_gather(grid, values.address, size, cuts);
+    if (!is_staged(run)) {
+        begin_in_place(run);
+        LT_CHECK(lt_tensor_all_gather(grid, &run->network, values.address, size, cuts));
+        end_in_place(run);
+        return LT_OK;
+    }
     lt_staging *staging = &run->staging;
     const int64_t all = cuts[grid->tensor_ranks], end = cuts[own + 1];
-    LT_CHECK(reserve(&staging->packed, &staging->packed_bytes, (size_t)all * size));
+    LT_CHECK(reserve(run, &staging->packed, &staging->packed_bytes, (size_t)all * size));
     char *bytes = staging->packed;
     LT_CHECK(ops->download(run->device, bytes + (size_t)cuts[own] * size, lt_at(values, cuts[own]),
                            end - cuts[own]));
-    LT_CHECK(lt_tensor_all_gather(grid, bytes, size, cuts));
+    LT_CHECK(lt_tensor_all_gather(grid, NULL, bytes, size, cuts));
     ops->upload(run->device, values, bytes, cuts[own]);
     ops->upload(run->device, lt_at(values, end), bytes + (size_t)end * size, all - end);
     return ops->synchronise(run->device);
-}
-
-static void add_on_device(void *context, float *to, const float *from, int64_t count) {
-    lt_device *device = context;
-    union {
-        const float *in;
-        unsigned char *out;
-    } source = {.in = from}; /* lt_mem has no const twin; add() only reads it */
-    device->ops->add(device, (lt_mem){(unsigned char *)to, LT_FLOAT32}, (lt_mem){source.out, LT_FLOAT32},
-                     count);
 }
 
 static void widen(const uint16_t *from, int64_t count, float *to) {
@@ -136,15 +146,17 @@ lt_status lt_run_stage_reduce_scatter(lt_run *run, lt_mem partial, const int64_t
     const lt_ops *ops = run->device->ops;
     const lt_grid *grid = &run->grid;
     lt_staging *staging = &run->staging;
-    if (on_host(run)) {
-        const lt_comm_device device = {.context = run->device, .add = add_on_device};
-        return lt_tensor_reduce_scatter(grid, &device, floats_at(partial), cuts, floats_at(scratch),
-                                        floats_at(own));
+    if (!is_staged(run)) {
+        begin_in_place(run);
+        LT_CHECK(lt_tensor_reduce_scatter(grid, &run->network, partial.address, cuts, scratch.address,
+                                          own.address));
+        end_in_place(run);
+        return LT_OK;
     }
     const int64_t all = cuts[grid->tensor_ranks],
                   part = cuts[grid->tensor_rank + 1] - cuts[grid->tensor_rank];
-    LT_CHECK(reserve(&staging->packed, &staging->packed_bytes, (size_t)all * sizeof(uint16_t)));
-    LT_CHECK(reserve(&staging->sums, &staging->sums_bytes,
+    LT_CHECK(reserve(run, &staging->packed, &staging->packed_bytes, (size_t)all * sizeof(uint16_t)));
+    LT_CHECK(reserve(run, &staging->sums, &staging->sums_bytes,
                      (size_t)(all + part + lt_tensor_scratch(grid, part)) * sizeof(float)));
     float *wide = staging->sums, *sum = wide + all;
     LT_CHECK(ops->download(run->device, staging->packed, partial, all));

@@ -4,6 +4,7 @@
 #ifndef LT_MODEL_CUDA_CUDA_H
 #define LT_MODEL_CUDA_CUDA_H
 
+#include "comm/device.h"
 #include "model/ops.h"
 
 #ifdef __cplusplus
@@ -43,11 +44,37 @@ void lt_cuda_choose_backward(lt_device *device, lt_cuda_backward form);
 /* Which of the forms serves a shape on this device. Local. */
 bool lt_cuda_backward_in_one_kernel(lt_device *device, const lt_attention *shape);
 
+/* Messages between GPUs by NCCL. The ranks of a group have an id of its own, which one of them makes; a group
+ * of one needs none. */
+enum { LT_CUDA_NETWORK_ID = 128 };
+
+typedef struct lt_cuda_group {
+    int ranks, rank;
+    unsigned char id[LT_CUDA_NETWORK_ID];
+} lt_cuda_group;
+
+/* Makes an id; NULL: only looks for NCCL. LT_BAD_INPUT: there is none here, or one that is too old. Local. */
+lt_status lt_cuda_network_id(unsigned char *id);
+
+/* The network of a CUDA device; `groups` [LT_RANK_KINDS]. Close it before the device, and after what uses it.
+ * LT_IO: NCCL fails. Collective on each group. */
+lt_status lt_cuda_network_open(lt_device *device, const lt_cuda_group *groups, lt_comm_device *result);
+void lt_cuda_network_close(lt_comm_device *opened);
+
+/* Host memory that a GPU reaches by itself, for copies; nullptr: there is none. Local. */
+void *lt_cuda_host_allocate(size_t bytes);
+void lt_cuda_host_release(void *memory);
+
 /* What the plugin exports, as `lt_cuda_plugin` (comm/plugin.h). */
 typedef struct lt_cuda_functions {
     int (*device_count)(const char **why);
     lt_status (*device_create)(int index, lt_device **device);
     lt_status (*device_describe)(lt_device *device, lt_cuda_description *description);
+    lt_status (*network_id)(unsigned char *id);
+    lt_status (*network_open)(lt_device *device, const lt_cuda_group *groups, lt_comm_device *result);
+    void (*network_close)(lt_comm_device *opened);
+    void *(*host_allocate)(size_t bytes);
+    void (*host_release)(void *memory);
 } lt_cuda_functions;
 
 #ifdef __cplusplus

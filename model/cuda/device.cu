@@ -91,6 +91,17 @@ static void zero(lt_device *base, lt_mem mem, int64_t count) {
                                  device->stream));
 }
 
+void *lt_cuda_host_allocate(size_t bytes) {
+    void *memory = nullptr;
+    if (cudaMallocHost(&memory, bytes) == cudaSuccess) return memory;
+    cudaGetLastError();
+    return nullptr;
+}
+
+void lt_cuda_host_release(void *memory) {
+    if (memory != nullptr) cudaFreeHost(memory);
+}
+
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }

@@ -36,7 +36,7 @@ static lt_status sum(const lt_grid *grid, const way *w, float *gradients, int64_
     }
     LT_CHECK(lt_reducer_begin(w->reducer, gradients, 0, count));
     LT_CHECK(lt_reducer_end(w->reducer, NULL));
-    return w->cuts == NULL ? LT_OK : lt_all_gather(grid, gradients, w->cuts);
+    return w->cuts == NULL ? LT_OK : lt_all_gather(grid, NULL, gradients, w->cuts);
 }
 
 /* Some computing that stays in the core. */
@@ -137,7 +137,7 @@ static lt_status compare_tensor(lt_grid *grid) {
         double begin = now_after_barrier();
         for (int i = 0; i < TIMES; i++) {
             LT_CHECK(lt_tensor_reduce_scatter(grid, &device, values, cuts, scratch, own));
-            LT_CHECK(lt_tensor_all_gather(grid, values, sizeof *values, cuts));
+            LT_CHECK(lt_tensor_all_gather(grid, NULL, values, sizeof *values, cuts));
         }
         const double middle = now_after_barrier();
         for (int i = 0; i < TIMES; i++) {

@@ -59,14 +59,52 @@ test_the_bits_at_any_number_of_ranks() {
   expect 0 train 1 "${small[@]}" train.device=cuda parallel.lanes=4 checkpoint.dir=../one
   local ranks zero
   for ranks in 2 4; do
-    for zero in 0 1; do try_apart gives_the_bits_of_one_rank $ranks parallel.zero=$zero; done
+    for zero in 0 1; do
+      try_apart gives_the_bits_of_one_rank $ranks parallel.backend=mpi parallel.zero=$zero
+      try_apart gives_the_bits_of_one_rank $ranks parallel.backend=nccl parallel.zero=$zero
+    done
   done
   all_held
 }
 
+# The emulated GPU does what is queued as late as it may. Here one of its streams, the device's or the network's, runs
+# ahead: what either needs of the other must have been waited for.
+test_streams_wait_for_each_other() {
+  on_gpus 2
+  write_tiny_config
+  expect 0 train 1 "${small[@]}" train.device=cuda parallel.lanes=4 checkpoint.dir=../one
+  expect 0 train 2 "${small[@]}" train.device=cuda parallel.tensor=2 checkpoint.dir=../wide
+  local early
+  for early in 1 2; do
+    EMULATED_EARLY=$early try_apart gives_the_bits_of_one_rank 2 parallel.backend=nccl parallel.zero=1
+    EMULATED_EARLY=$early try_apart gives_the_bits_of_width 2 2 parallel.backend=nccl
+  done
+  all_held
+}
+
+test_networks() {
+  on_gpus 2
+  write_tiny_config
+  expect 0 train 2 "${small[@]}" train.device=cuda
+  expect_line stderr 'data 2 x tensor 1; backend nccl, '
+  expect 0 train 2 "${small[@]}" train.device=cuda parallel.reduction=fast checkpoint.dir=fast
+  near fast out 1e-3
+  expect 0 train 2 "${small[@]}" train.device=cuda parallel.reduction=fast parallel.zero=1 checkpoint.dir=sharded
+  same_tensors "$(step_file sharded 4)" "$(step_file fast 4)"
+  rm -r out
+  EMULATED_NCCL=2600 expect 0 train 2 "${small[@]}" train.device=cuda
+  expect_line stderr 'backend mpi through host memory \(libnccl.so.2 is version code 2600, expected 2700 or later\), '
+}
+
 trains_at_width() { # RANKS TENSOR
-  expect 0 train "$1" "${small[@]}" train.device=cuda parallel.tensor="$2" checkpoint.dir=wide
+  expect 0 train "$1" "${small[@]}" train.device=cuda parallel.backend=mpi parallel.tensor="$2" checkpoint.dir=wide
   near wide ../one 1e-3
+  expect 0 train "$1" "${small[@]}" train.device=cuda parallel.backend=nccl parallel.tensor="$2"
+  same_tensors "$(step_file out 4)" "$(step_file wide 4)"
+}
+gives_the_bits_of_width() { # RANKS TENSOR WORD...
+  expect 0 train "$1" "${small[@]}" train.device=cuda parallel.tensor="$2" "${@:3}"
+  same_tensors "$(step_file out 4)" "$(step_file ../wide 4)"
 }
 
 test_tensor_ranks() {
@@ -75,6 +113,7 @@ test_tensor_ranks() {
   expect 0 train 1 "${small[@]}" train.device=cuda checkpoint.dir=../one
   try_apart trains_at_width 2 2
   try_apart trains_at_width 4 2
+  try_apart trains_at_width 4 4
   all_held
 }
 
@@ -91,6 +130,7 @@ test_bad_input() {
   EMULATED_DEVICES=0 try_apart refuses 2 'train.device: cuda: no NVIDIA driver is loaded' 2 train.device=cuda
   EMULATED_CAPABILITY=75 try_apart refuses 2 'GPU 0 \(emulated\) has compute capability 7.5, and this build has code for 8.0 and later' 1 train.device=cuda
   try_apart refuses 2 'ranks 0 and 1 on .* would share the GPU at 0000:00:00.0; start no more ranks on a host than it has GPUs' 2 train.device=cuda
+  EMULATED_NCCL=2600 EMULATED_DEVICES=2 try_apart refuses 2 'parallel.backend: nccl: libnccl.so.2 is version code 2600, expected 2700 or later; mpi goes without' 2 train.device=cuda parallel.backend=nccl
   EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
   LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda: a GPU needs the plugin cuda.so' 1 train.device=cuda
   all_held

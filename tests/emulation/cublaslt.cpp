@@ -131,16 +131,9 @@ static std::vector<float> widened(const void *values, const emulated_matrix *m, 
     return wide;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
-                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
-                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
-                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *, size_t,
-                              cudaStream_t) {
-    const float scale = *static_cast<const float *>(alpha), keep = *static_cast<const float *>(beta);
-    if (scale != 1 || c != d || a_layout->type != CUDA_R_16BF || b_layout->type != CUDA_R_16BF ||
-        !is_aligned(algorithm, 0, a, a_layout) || !is_aligned(algorithm, 1, b, b_layout) ||
-        !is_aligned(algorithm, 2, c, c_layout))
-        return CUBLAS_STATUS_NOT_SUPPORTED;
+/* d = a b + keep d */
+static void multiply(cublasLtMatmulDesc_t product, const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
+                     cublasLtMatrixLayout_t b_layout, float keep, void *d, cublasLtMatrixLayout_t d_layout) {
     const std::vector<float> left = widened(a, a_layout, product->a);
     const std::vector<float> right = widened(b, b_layout, product->b);
     const uint64_t rows = d_layout->rows, columns = d_layout->columns;
@@ -163,5 +156,20 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
             }
         }
     }
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                              const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algorithm, void *, size_t,
+                              cudaStream_t stream) {
+    const float scale = *static_cast<const float *>(alpha), keep = *static_cast<const float *>(beta);
+    if (scale != 1 || c != d || a_layout->type != CUDA_R_16BF || b_layout->type != CUDA_R_16BF ||
+        !is_aligned(algorithm, 0, a, a_layout) || !is_aligned(algorithm, 1, b, b_layout) ||
+        !is_aligned(algorithm, 2, c, c_layout))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    emulated_put(stream, [=, left = *a_layout, right = *b_layout, to = *d_layout, how = *product]() mutable {
+        multiply(&how, a, &left, b, &right, keep, d, &to);
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

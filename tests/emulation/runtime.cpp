@@ -1,14 +1,34 @@
-/* CUDA's runtime on the host: devices, memory, copies, errors. */
+/* CUDA's runtime on the host: devices, memory, streams, copies, errors. */
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 struct emulated_stream {
-    int device;
+    bool early;
+    std::deque<std::function<void()>> work;
+};
+
+namespace {
+
+/* A place in a stream; `done` once the stream's work has come so far. */
+struct mark {
+    emulated_stream *stream;
+    bool done;
+    std::chrono::steady_clock::time_point when;
+};
+
+}
+
+struct emulated_event {
+    std::shared_ptr<mark> last; /* where it was recorded last, if it was */
 };
 
 namespace {
@@ -30,7 +50,8 @@ struct machine {
     int capability = number_of("EMULATED_CAPABILITY", 90);
     int multiprocessors = number_of("EMULATED_MULTIPROCESSORS", 132);
     size_t used = 0;
-    std::map<void *, size_t> sizes;
+    int streams = 0;
+    std::map<void *, size_t> sizes, pinned;
     std::map<const void *, int> dynamic_limits;
 };
 
@@ -52,6 +73,17 @@ void count_launch() {
 size_t most_shared() {
     const int capability = there.capability;
     return (capability >= 90 ? 227 : capability == 80 || capability == 87 ? 163 : 99) << 10;
+}
+
+/* Does the oldest work of a stream. */
+void step(emulated_stream *stream) {
+    const std::function<void()> work = std::move(stream->work.front());
+    stream->work.pop_front();
+    work();
+}
+
+void drain(emulated_stream *stream) {
+    while (stream != nullptr && !stream->work.empty()) step(stream);
 }
 
 cudaError_t answer(cudaError_t error) {
@@ -79,6 +111,7 @@ const char *cudaGetErrorName(cudaError_t error) {
         case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
         case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
         case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
+        case cudaErrorNotReady: return "cudaErrorNotReady";
         case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     }
     return "unknown";
@@ -144,6 +177,29 @@ cudaError_t emulated_malloc(void **memory, size_t bytes) {
     return cudaSuccess;
 }
 
+cudaError_t emulated_malloc_host(void **memory, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    *memory = malloc(std::max<size_t>(bytes, 1));
+    if (*memory == nullptr) return answer(cudaErrorMemoryAllocation);
+    there.pinned[*memory] = bytes;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (there.pinned.erase(memory) == 0) return answer(cudaErrorInvalidValue);
+    free(memory);
+    return answer(cudaSuccess);
+}
+
+static bool is_pinned(const void *address) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto after = there.pinned.upper_bound(const_cast<void *>(address));
+    if (after == there.pinned.begin()) return false;
+    --after;
+    return static_cast<const char *>(address) < static_cast<const char *>(after->first) + after->second;
+}
+
 cudaError_t cudaFree(void *memory) {
     std::lock_guard<std::mutex> guard(lock);
     if (memory == nullptr) return answer(cudaSuccess);
@@ -155,37 +211,102 @@ cudaError_t cudaFree(void *memory) {
     return answer(cudaSuccess);
 }
 
+void emulated_put(cudaStream_t stream, std::function<void()> work) {
+    if (stream == nullptr) return work();
+    stream->work.push_back(std::move(work));
+    if (stream->early || there.streams == 1) drain(stream);
+}
+
+/* Of ordinary host memory a copy has left the host when the call returns, and one to it has arrived. Of pinned
+ * memory neither is so. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    if (fault != cudaSuccess) return answer(fault);
+    if (bytes == 0) return cudaSuccess;
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
+        const auto *first = static_cast<const unsigned char *>(from);
+        const auto held = std::make_shared<std::vector<unsigned char>>(first, first + bytes);
+        emulated_put(stream, [=] { memcpy(to, held->data(), bytes); });
+        return cudaSuccess;
+    }
+    emulated_put(stream, [=] { memmove(to, from, bytes); });
+    if (kind == cudaMemcpyDeviceToHost && !is_pinned(to)) drain(stream);
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
     (void)kind;
-    (void)stream;
     if (fault != cudaSuccess) return answer(fault);
     if (bytes > 0) memmove(to, from, bytes);
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
-    return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
-}
-
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
-    (void)stream;
-    if (bytes > 0) memset(to, value, bytes);
+    if (bytes > 0) emulated_put(stream, [=] { memset(to, value, bytes); });
     return answer(cudaSuccess);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     (void)flags;
-    *stream = new emulated_stream{own_device};
+    static const int early = number_of("EMULATED_EARLY", 0);
+    static int made = 0;
+    there.streams++;
+    *stream = new emulated_stream{made < 31 && (early >> made & 1) != 0, {}};
+    made++;
     return answer(cudaSuccess);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    drain(stream);
+    there.streams--;
     delete stream;
     return answer(cudaSuccess);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    (void)stream;
+    drain(stream);
+    return answer(cudaSuccess);
+}
+
+static void reach(mark *place) {
+    while (!place->done) step(place->stream);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+    (void)flags;
+    if (event->last) emulated_put(stream, [place = event->last] { reach(place.get()); });
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event) {
+    *event = new emulated_event{};
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->last = std::make_shared<mark>(mark{stream, false, {}});
+    emulated_put(stream, [place = event->last] {
+        place->done = true;
+        place->when = std::chrono::steady_clock::now();
+    });
+    return answer(cudaSuccess);
+}
+
+/* Who asks sees some progress. */
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    if (!event->last || event->last->done) return answer(cudaSuccess);
+    step(event->last->stream);
+    return cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    if (!begin->last || !end->last) return answer(cudaErrorInvalidValue);
+    if (!begin->last->done || !end->last->done) return answer(cudaErrorNotReady);
+    *milliseconds = std::chrono::duration<float, std::milli>(end->last->when - begin->last->when).count();
     return answer(cudaSuccess);
 }
 
@@ -197,8 +318,8 @@ cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute 
     return answer(cudaSuccess);
 }
 
-cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block, size_t dynamic_bytes,
-                            const std::function<void()> &thread) {
+cudaError_t emulated_launch(cudaStream_t stream, const char *name, const void *function, dim3 grid, dim3 block,
+                            size_t dynamic_bytes, std::function<void()> thread) {
     size_t limit = DEFAULT_SHARED, together = DEFAULT_SHARED;
     {
         std::lock_guard<std::mutex> guard(lock);
@@ -214,6 +335,6 @@ cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, d
     if (!possible) return answer(cudaErrorInvalidValue);
     count_launch();
     if (fault != cudaSuccess) return answer(fault);
-    emulation::launch(name, grid, block, dynamic_bytes, together, thread);
+    emulated_put(stream, [=] { emulation::launch(name, grid, block, dynamic_bytes, together, thread); });
     return cudaGetLastError();
 }

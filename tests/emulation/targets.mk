@@ -4,7 +4,7 @@
 EMULATION := $(BUILD)/emulation
 EMULATION_FLAGS := -std=c++17 -Wno-unknown-pragmas -Itests/emulation/include -Itests/gpu/include -I. -Wall -Wextra -Wconversion -g -pthread
 EMULATION_SANITIZE := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-EMULATION_SOURCES := $(CUDA_SOURCES) tests/emulation/fibres.cpp tests/emulation/runtime.cpp tests/emulation/cublaslt.cpp
+EMULATION_SOURCES := $(CUDA_SOURCES) tests/emulation/fibres.cpp tests/emulation/runtime.cpp tests/emulation/cublaslt.cpp tests/emulation/nccl.cpp
 EMULATED := $(patsubst %,$(EMULATION)/checked/%.o,$(basename $(EMULATION_SOURCES)))
 PLAIN    := $(patsubst %,$(EMULATION)/plain/%.o,$(basename $(EMULATION_SOURCES)))
 

@@ -169,7 +169,7 @@ static void reduction_is_cut(int64_t limit, lt_reduction reduction, bool to_shar
     CHECK(lt_reducer_begin(reducer, values, 0, BYTES) == LT_OK);
     CHECK(lt_reducer_end(reducer, NULL) == LT_OK);
     lt_reducer_close(reducer);
-    if (to_shares) CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
+    if (to_shares) CHECK(lt_all_gather(&grid, NULL, values, cuts) == LT_OK);
     CHECK(longest <= limit && (messages > 0) == (grid.ranks > 1));
     CHECK(wrong_sums(values, 0, BYTES) == 0);
 }
@@ -186,7 +186,7 @@ static void tensor_exchange_is_cut(int64_t limit) {
     float sums[BYTES];
     CHECK(lt_tensor_reduce_scatter(&grid, &device, values, cuts, scratch, sums + first) == LT_OK);
     CHECK(wrong_sums(sums, first, end) == 0);
-    CHECK(lt_tensor_all_gather(&grid, sums, sizeof *sums, cuts) == LT_OK);
+    CHECK(lt_tensor_all_gather(&grid, NULL, sums, sizeof *sums, cuts) == LT_OK);
     CHECK(wrong_sums(sums, 0, BYTES) == 0);
     CHECK(longest <= limit && messages > 0);
     CHECK(lt_grid_split(&grid, 1) == LT_OK);

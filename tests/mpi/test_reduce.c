@@ -53,7 +53,7 @@ static void shares(const int64_t *cuts, int64_t limit) {
     if (!values) lt_grid_abort(&grid, LT_IO);
     for (int64_t i = 0; i < count; i++) values[i] = i >= cuts[own] && i < cuts[own + 1] ? (float)i : -1.0f;
     values[count] = guard;
-    CHECK(lt_all_gather(&grid, values, cuts) == LT_OK);
+    CHECK(lt_all_gather(&grid, NULL, values, cuts) == LT_OK);
     int64_t wrong = 0;
     for (int64_t i = 0; i < count; i++) wrong += values[i] != (float)i;
     CHECK(wrong == 0);
@@ -128,7 +128,7 @@ static void refuses_other_numbers_of_ranks(void) {
     const int64_t cuts[] = {0, 1, 2, 4};
     CHECK(lt_reduce_doubles(&grid, values, 1) == LT_BAD_INPUT);
     CHECK(strstr(lt_error_message(), "3 data ranks") != NULL);
-    CHECK(lt_all_gather(&grid, gradients, cuts) == LT_BAD_INPUT);
+    CHECK(lt_all_gather(&grid, NULL, gradients, cuts) == LT_BAD_INPUT);
 }
 
 int main(int argc, char **argv) {

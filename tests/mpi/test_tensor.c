@@ -68,7 +68,7 @@ static void gathers(size_t element_bytes, int cutting) {
     memset(values, 0, sizeof values);
     for (int64_t i = cuts[grid.tensor_rank] * size; i < cuts[grid.tensor_rank + 1] * size; i++)
         values[i] = pattern(grid.tensor_rank, i);
-    CHECK(lt_tensor_all_gather(&grid, values, element_bytes, cuts) == LT_OK);
+    CHECK(lt_tensor_all_gather(&grid, NULL, values, element_bytes, cuts) == LT_OK);
     int64_t wrong = 0;
     for (int rank = 0; rank < grid.tensor_ranks; rank++)
         for (int64_t i = cuts[rank] * size; i < cuts[rank + 1] * size; i++)

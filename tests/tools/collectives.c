@@ -53,7 +53,7 @@ static lt_status die_in_a_reduction(void) {
 static lt_status exchange(int64_t count) {
     static float values[100];
     const int64_t cuts[] = {0, 50, count};
-    return lt_tensor_all_gather(&grid, values, sizeof *values, cuts);
+    return lt_tensor_all_gather(&grid, NULL, values, sizeof *values, cuts);
 }
 
 static lt_status scatter(int64_t count) {
@@ -67,7 +67,7 @@ static lt_status gather(void) {
     static float values[100];
     int64_t cuts[64] = {0};
     for (int i = 1; i <= grid.data_ranks; i++) cuts[i] = 100;
-    return lt_all_gather(&grid, values, cuts);
+    return lt_all_gather(&grid, NULL, values, cuts);
 }
 
 static lt_status same(void) {

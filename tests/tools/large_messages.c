@@ -78,8 +78,8 @@ static void gathers_shares(float *values) {
         for (int64_t i = 0; i < count; i++)
             values[i] = i >= cuts[grid.rank] && i < cuts[grid.rank + 1] ? (float)(i % 10007) : -1;
         check(lt_grid_split(&grid, tensor_ranks));
-        check(tensor_ranks == 1 ? lt_all_gather(&grid, values, cuts)
-                                : lt_tensor_all_gather(&grid, values, sizeof *values, cuts));
+        check(tensor_ranks == 1 ? lt_all_gather(&grid, NULL, values, cuts)
+                                : lt_tensor_all_gather(&grid, NULL, values, sizeof *values, cuts));
         int64_t wrong = 0;
         for (int64_t i = 0; i < count; i++) wrong += values[i] != (float)(i % 10007);
         check_right("gathering of shares", wrong);

@@ -262,12 +262,9 @@ static void widths_of_tensor_parallelism(void **state) {
 
 static void capabilities_to_come_are_refused(void **state) {
     (void)state;
-    REFUSES(
-        "parallel.backend: nccl needs the NCCL backend, which this version does not have; use mpi or auto",
-        "parallel.backend=nccl");
     REFUSES("which this version does not have", "log.tensorboard=true");
     static const char *const fine[] = {
-        "parallel.backend=mpi",
+        "parallel.backend=nccl",
         "train.recompute=full",
         "checkpoint.async=true",
         "log.tensorboard=false",

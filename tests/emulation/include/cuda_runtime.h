@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <tuple>
 
 #define __global__
 #define __device__
@@ -159,10 +160,12 @@ typedef enum cudaError {
     cudaErrorInvalidDevice = 101,
     cudaErrorNoKernelImageForDevice = 209,
     cudaErrorECCUncorrectable = 214,
+    cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719,
 } cudaError_t;
 
 typedef struct emulated_stream *cudaStream_t;
+typedef struct emulated_event *cudaEvent_t;
 
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost,
@@ -211,6 +214,24 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreate(cudaEvent_t *event);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
+cudaError_t emulated_malloc_host(void **memory, size_t bytes);
+template <typename type> cudaError_t cudaMallocHost(type **memory, size_t bytes) {
+    void *address = nullptr;
+    const cudaError_t error = emulated_malloc_host(&address, bytes);
+    *memory = static_cast<type *>(address);
+    return error;
+}
+cudaError_t cudaFreeHost(void *memory);
+/* Puts work on a stream. The only stream does it at once; one of several as late as can be: when somebody
+ * waits for it, and then no more than what that takes; those that EMULATED_EARLY names (bit n: the n-th that
+ * was made) at once. So what one stream needs of another without waiting for it is not there. */
+void emulated_put(cudaStream_t stream, std::function<void()> work);
 cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value);
 template <typename function>
 cudaError_t cudaFuncSetAttribute(function *kernel, cudaFuncAttribute attribute, int value) {
@@ -218,7 +239,16 @@ cudaError_t cudaFuncSetAttribute(function *kernel, cudaFuncAttribute attribute, 
 }
 
 /* Of model/cuda/launch.h's twin: dynamic shared memory beyond 48 KiB must have been asked for. */
-cudaError_t emulated_launch(const char *name, const void *function, dim3 grid, dim3 block,
-                            size_t dynamic_bytes, const std::function<void()> &thread);
+cudaError_t emulated_launch(cudaStream_t stream, const char *name, const void *function, dim3 grid,
+                            dim3 block, size_t dynamic_bytes, std::function<void()> thread);
+
+/* Arguments have the values that they have now, whenever the kernel runs. */
+template <typename... types, typename... values>
+cudaError_t emulated_queue(cudaStream_t stream, const char *name, void (*kernel)(types...), dim3 grid,
+                           dim3 block, size_t dynamic_bytes, const values &...arguments) {
+    std::tuple<std::decay_t<types>...> held(arguments...);
+    return emulated_launch(stream, name, reinterpret_cast<const void *>(kernel), grid, block, dynamic_bytes,
+                           [kernel, held] { std::apply(kernel, held); });
+}
 
 #endif

@@ -7,8 +7,7 @@
 #include <dlfcn.h>
 
 #define LT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emulated_launch(#kernel, reinterpret_cast<const void *>(kernel), grid, block, \
-                                     shared_bytes, [&] { (kernel)(__VA_ARGS__); }))
+    emulated_queue(stream, #kernel, kernel, grid, block, shared_bytes, __VA_ARGS__)
 
 #define LT_SHARED(type, name, count) \
     static const char name##_key = 0; \
