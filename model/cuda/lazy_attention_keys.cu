@@ -10,7 +10,7 @@
  *
  * Bytes moved for 64 queries of a block: 256 D + 1.25 KiB.
  *
- * Head size 64, 96, 128: 198, 242, 254 registers (softmax 181, 234, 252; none spilled), 40.1, 56.2, 70.5 KiB
+ * Head size 64, 96, 128: 196, 244, 254 registers (softmax 183, 238, 252; none spilled), 40.1, 56.2, 70.5 KiB
  * of shared memory, one block a multiprocessor. Four ldmatrix, five where values stay in shared memory, for
  * eight mma: shared memory and an A100's tensor cores are about equally busy. Not measured: half of the mma
  * rate is expected, 0.4 for D = 128.

@@ -186,8 +186,8 @@ struct cudaDeviceProp {
 
 /* The emulated machine: how many devices it has, the memory of each, and its compute capability.
  * Environment variables, read once, set them for a program: EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024),
- * EMULATED_CAPABILITY (90), EMULATED_MULTIPROCESSORS (132); EMULATED_FAULT_AT=N (with EMULATED_FAULT=ECC) makes launch N fail, and what comes
- * after it. */
+ * EMULATED_CAPABILITY (90), EMULATED_MULTIPROCESSORS (132); EMULATED_FAULT_AT=N (with EMULATED_FAULT=ECC)
+ * makes launch N fail, and what comes after it. */
 void emulated_machine(int devices, size_t memory_bytes, int capability);
 
 const char *cudaGetErrorString(cudaError_t error);
