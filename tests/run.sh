@@ -3,7 +3,7 @@
 #
 #   unit   build/tests/unit/test_*   one process each, cmocka
 #   emulation  build/tests/emulation/test_*   of the GPU's kernels, on the host; one process each
-#   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists
+#   mpi    build/tests/mpi/test_*    by mpirun at the rank counts that the source's first line lists, up to MOST_RANKS
 #   cli    tests/cli/*.sh            the program itself, as a user runs it
 #   fault  tests/fault/*.sh          campaigns: faults at random moments; FAULTS and SEED
 #   slow   tests/slow/*.sh           too long for every day
@@ -126,6 +126,7 @@ for suite; do
         name=$(basename "$test" .c)
         read -r -a counts < <(sed -n '1s/.*ranks: *\([0-9 ]*\).*/\1/p' "$test")
         for ranks in "${counts[@]}"; do
+          [ "$ranks" -le "${MOST_RANKS:-$ranks}" ] || continue
           run "mpi/$name $ranks" run_ranks "$TEST_BUILD/tests/mpi/$name" "$ranks"
         done
       done ;;

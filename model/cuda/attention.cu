@@ -41,12 +41,40 @@ static void place_saved(const lt_attention *shape, carver *from, attention_job *
     job->live = carve<uint32_t>(from, tile_rows_of(shape) * live_words_of(shape));
 }
 
-static void place_backward(const lt_attention *shape, carver *from, attention_job *job) {
+void lt_cuda_choose_backward(lt_device *device, lt_cuda_backward form) {
+    cuda_of(device)->backward = form;
+}
+
+/* The rule is by shape and chip, not by timing, since the forms' last bits differ and runs must not. With W
+ * tiles of all blocks of keys, L those of the longest block and S multiprocessors, one kernel takes
+ * (3 + 2 f) (W/S + L): dq's order of sums lets a head's longest block start last, so that the chip waits for
+ * the last one. Two kernels, whose longest blocks start first, take (4 + 3 f) W/S. One is faster where L < (1
+ * + f) / (3 + 2 f) W/S, a third to two fifths of it; of causal attention W is half of L times the blocks, so
+ * there must be 6 S of them (5 S at f = 1). The float32 sums of dq, half again of what two kernels move, are
+ * left out: they are those of a few heads at a time, which L2 holds. */
+bool lt_cuda_backward_in_one_kernel(lt_device *base, const lt_attention *shape) {
+    const cuda_device *device = cuda_of(base);
+    if (!lt_cuda_attention_is_fast(shape->head_size) ||
+        lt_cuda_attention_backward_shared_bytes(shape->head_size) > device->block_shared_bytes)
+        return false;
+    if (device->backward != LT_CUDA_BACKWARD_BY_SHAPE) return device->backward == LT_CUDA_BACKWARD_ONE_KERNEL;
+    return shape->batch * shape->key_heads * divide_up(shape->key_length, int64_t{BLOCK_KEYS}) >=
+           int64_t{6} * device->multiprocessors;
+}
+
+static void place_backward(lt_device *device, const lt_attention *shape, carver *from, attention_job *job) {
     job->rows = carve<attention_row>(from, rows_of(shape));
     job->tau_terms = carve<float>(from, rows_of(shape));
-    if (lt_cuda_attention_is_fast(shape->head_size))
-        job->bias_sums = carve<float>(from, shape->batch * shape->heads * shape->bias_length *
-                                                divide_up(shape->query_length, int64_t{BLOCK_QUERIES}));
+    if (!lt_cuda_attention_is_fast(shape->head_size)) return;
+    const bool one = lt_cuda_backward_in_one_kernel(device, shape);
+    job->bias_blocks = one ? divide_up(shape->key_length, int64_t{BLOCK_KEYS})
+                           : divide_up(shape->query_length, int64_t{BLOCK_QUERIES});
+    job->bias_sums = carve<float>(from, shape->batch * shape->heads * shape->bias_length * job->bias_blocks);
+    if (!one) return;
+    const int64_t rows = query_tile_rows(shape->head_size),
+                  tiles = shape->batch * shape->heads * divide_up(shape->query_length, rows);
+    job->query_sums = carve<float>(from, tiles * rows * shape->head_size);
+    job->turns = carve<unsigned>(from, tiles + 1);
 }
 
 static void place_statistics(const lt_attention *shape, carver *from, attention_job *job) {
@@ -62,10 +90,9 @@ size_t lt_cuda_attention_saved_bytes(lt_device *device, const lt_attention *shap
 }
 
 size_t lt_cuda_attention_scratch_bytes(lt_device *device, const lt_attention *shape) {
-    (void)device;
     attention_job job = {};
     carver backward = {}, statistics = {};
-    place_backward(shape, &backward, &job);
+    place_backward(device, shape, &backward, &job);
     place_statistics(shape, &statistics, &job);
     return backward.used > statistics.used ? backward.used : statistics.used;
 }
@@ -153,6 +180,31 @@ static __global__ void sum_tau_terms(attention_job job) {
     if (threadIdx.x == 0) job.d_tau[head] += static_cast<float>(sums[0]);
 }
 
+/* Distances that a block of sum_biases() has, one for each lane; its warps share a head's blocks. */
+enum { SUM_DISTANCES = WARP, SUM_WARPS = 8 };
+
+static __host__ __device__ __forceinline__ int64_t bias_parts(const attention_job &job) {
+    return divide_up(job.bias_length, int64_t{SUM_DISTANCES});
+}
+
+/* Fast kernels: db += the sums of a head's blocks, each warp's in order, then the warps' in order. */
+static __global__ void sum_biases(attention_job job) {
+    LT_SHARED(double, sums, SUM_DISTANCES *SUM_WARPS);
+    const int64_t head = blockIdx.x / bias_parts(job), blocks = job.bias_blocks;
+    const int warp = static_cast<int>(threadIdx.x / WARP), lane = static_cast<int>(threadIdx.x % WARP);
+    const int64_t distance = blockIdx.x % bias_parts(job) * SUM_DISTANCES + lane;
+    double sum = 0;
+    for (int64_t i = warp; i < job.batch * blocks && distance < job.bias_length; i += SUM_WARPS) {
+        const int64_t block = (i / blocks * job.heads + head) * blocks + i % blocks;
+        sum += static_cast<double>(job.bias_sums[block * job.bias_length + distance]);
+    }
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp > 0 || distance >= job.bias_length) return;
+    for (int other = 1; other < SUM_WARPS; other++) sum += sums[other * WARP + lane];
+    job.d_bias[head * job.bias_length + distance] += static_cast<float>(sum);
+}
+
 /* One warp a statistic of a head: adds up its tile rows. */
 static __global__ void sum_statistics(attention_job job, double *sums) {
     const int64_t head = blockIdx.x, tile_rows = job.tile_rows;
@@ -188,16 +240,22 @@ void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,
     job.wide = job.wide && is_wide(job.d_output, 0) && is_wide(job.d_q, 0) && is_wide(job.d_k, 0) &&
                is_wide(job.d_v, 0);
     carver scratch = {device->scratch, 0};
-    place_backward(shape, &scratch, &job);
+    place_backward(base, shape, &scratch, &job);
     const unsigned blocks = static_cast<unsigned>(divide_up(rows_of(shape), int64_t{WARPS}));
     lt_cuda_note(device, "attention backward (rows)",
                  LT_LAUNCH(row_gradients, blocks, THREADS, 0, device->stream, job));
-    if (lt_cuda_attention_is_fast(shape->head_size)) {
+    if (!lt_cuda_attention_is_fast(shape->head_size)) {
+        lt_cuda_attention_general_backward(device, job);
+    } else if (lt_cuda_backward_in_one_kernel(base, shape)) {
+        lt_cuda_attention_fast_backward(device, job);
+    } else {
         lt_cuda_attention_fast_queries(device, job);
         lt_cuda_attention_fast_keys(device, job);
-    } else {
-        lt_cuda_attention_general_backward(device, job);
     }
+    if (lt_cuda_attention_is_fast(shape->head_size) && shape->bias_length > 0)
+        lt_cuda_note(device, "attention backward (bias)",
+                     LT_LAUNCH(sum_biases, static_cast<unsigned>(shape->heads * bias_parts(job)),
+                               SUM_DISTANCES * SUM_WARPS, 0, device->stream, job));
     if (shape->bias_length > 0)
         lt_cuda_note(device, "attention backward (tau)",
                      LT_LAUNCH(sum_tau_terms, static_cast<unsigned>(shape->heads), TAU_THREADS, 0,

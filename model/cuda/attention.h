@@ -17,8 +17,8 @@
 /* A tile of queries and keys of one head: what fast kernels keep a live bit for, and statistics count. */
 enum { TILE_ROWS = 16, TILE_KEYS = 64 };
 
-/* Queries of a block of fast kernels. */
-enum { BLOCK_QUERIES = 128 };
+/* Queries, or keys, of a block of fast kernels. */
+enum { BLOCK_QUERIES = 128, BLOCK_KEYS = 128 };
 
 /* What backward needs of a query of a head, by one load. */
 struct alignas(16) attention_row {
@@ -45,7 +45,10 @@ struct attention_job {
     float *d_bias, *d_tau;
     attention_row *rows; /* of each row */
     float *tau_terms;    /* of each row: (sum_j g_ij) / n_i */
-    float *bias_sums;    /* fast kernels: of each block of queries of a head, [W] */
+    float *bias_sums;    /* fast kernels: of each block of a head, [W] */
+    int64_t bias_blocks; /* of a head: of queries, or of keys where one kernel does it all */
+    float *query_sums;   /* one kernel: of each tile of queries, dq so far, as its fragments lie */
+    unsigned *turns;     /* one kernel: of each of those tiles, how many blocks have added; then the ticket */
     double *statistics;  /* of each tile row (batch, head, TILE_ROWS queries) */
 };
 
@@ -103,11 +106,19 @@ static inline bool lt_cuda_attention_is_fast(int64_t head_size) {
     return head_size == 64 || head_size == 96 || head_size == 128;
 }
 
-/* These head sizes: model/cuda/lazy_attention_forward.cu, lazy_attention_queries.cu (d_q, d_bias),
- * lazy_attention_keys.cu (d_k, d_v), lazy_attention_statistics.cu. */
+/* Of these, queries in a tile that goes by a block of keys: registers are few where D = 128. */
+constexpr int query_tile_rows(int64_t head_size) {
+    return head_size == 128 ? 32 : 64;
+}
+
+/* These head sizes: model/cuda/lazy_attention_forward.cu, lazy_attention_queries.cu (d_q, bias_sums),
+ * lazy_attention_keys.cu (d_k, d_v), lazy_attention_backward.cu (all of these in one kernel; turns are zeroed
+ * by it), lazy_attention_statistics.cu. */
 void lt_cuda_attention_fast_forward(cuda_device *, const attention_job &);
 void lt_cuda_attention_fast_queries(cuda_device *, const attention_job &);
 void lt_cuda_attention_fast_keys(cuda_device *, const attention_job &);
+void lt_cuda_attention_fast_backward(cuda_device *, const attention_job &);
+size_t lt_cuda_attention_backward_shared_bytes(int64_t head_size); /* of a block of the one kernel */
 void lt_cuda_attention_fast_statistics(cuda_device *, const attention_job &);
 
 /* model/cuda/lazy_attention_forward_sm90.cu: the same head sizes, for compute capability 9.0 and jobs that

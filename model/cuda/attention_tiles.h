@@ -16,6 +16,7 @@
 #include "model/cuda/attention.h"
 
 enum { WARP = 32, WARPS = BLOCK_QUERIES / TILE_ROWS, THREADS = WARP * WARPS };
+static_assert(BLOCK_KEYS == TILE_ROWS * WARPS, "each warp has 16 of a block's keys");
 
 template <int D> constexpr int PITCH = D + 8;
 
@@ -90,12 +91,12 @@ static __device__ __forceinline__ void multiply_rows(float (&c)[N][4], const uns
         }
 }
 
-/* c [16, D] += a [16, 16] times the 16 rows at `rows`. */
-template <int D>
-static __device__ __forceinline__ void add_product(float (&c)[D / 8][4], const unsigned (&a)[4],
+/* c [16, 8 N] += a [16, 16] times 8 N columns of the 16 rows at `rows`. */
+template <int D, int N>
+static __device__ __forceinline__ void add_product(float (&c)[N][4], const unsigned (&a)[4],
                                                    const bf16 *rows) {
 #pragma unroll
-    for (int n = 0; n < D / 8; n += 2) {
+    for (int n = 0; n < N; n += 2) {
         unsigned b[4];
         load_matrices_transposed(b, rows + lane_place<D>() + 8 * n);
         multiply_add(c[n], a, b[0], b[1]);
@@ -128,6 +129,16 @@ static __device__ __forceinline__ void store_rows(bf16 *to, int64_t stride, int 
             for (int e = 0; e < 8; e++) to[row * stride + column + e] = from[e];
     }
     __syncwarp();
+}
+
+/* Two neighbouring elements, by one store where `wide`. */
+static __device__ __forceinline__ void store_pair(bf16 *to, float low, float high, bool wide) {
+    if (wide) {
+        *reinterpret_cast<unsigned *>(to) = pack_bf16(low, high);
+        return;
+    }
+    to[0] = __float2bfloat16_rn(low);
+    to[1] = __float2bfloat16_rn(high);
 }
 
 template <int N> static __device__ __forceinline__ void scale_all(float (&c)[N][4], float low, float high) {

@@ -30,6 +30,20 @@ typedef struct lt_cuda_description {
 /* Of a CUDA device. Local. */
 lt_status lt_cuda_device_describe(lt_device *device, lt_cuda_description *description);
 
+/* Backward of attention for head sizes 64, 96 and 128: in two kernels, of queries and of keys, or in one that
+ * does both, where the chip can (model/cuda/attention.cu says when). Each gives the same bits in every run;
+ * the two forms sum dq and db in other orders. For tests and measurements: whatever the shape, before
+ * scratch_bytes() is asked. Local. */
+typedef enum lt_cuda_backward {
+    LT_CUDA_BACKWARD_BY_SHAPE,
+    LT_CUDA_BACKWARD_TWO_KERNELS,
+    LT_CUDA_BACKWARD_ONE_KERNEL
+} lt_cuda_backward;
+void lt_cuda_choose_backward(lt_device *device, lt_cuda_backward form);
+
+/* Which of the forms serves a shape on this device. Local. */
+bool lt_cuda_backward_in_one_kernel(lt_device *device, const lt_attention *shape);
+
 /* Messages between GPUs by NCCL. The ranks of a group have an id of its own, which one of them makes; a group
  * of one needs none. */
 enum { LT_CUDA_NETWORK_ID = 128 };

@@ -189,6 +189,8 @@ static lt_status open_on(cuda_device *device) {
     LT_CHECK(check(device));
     snprintf(device->chip, sizeof device->chip, "%.127s", properties.name);
     device->capability = properties.major * 10 + properties.minor;
+    device->multiprocessors = properties.multiProcessorCount;
+    device->block_shared_bytes = properties.sharedMemPerBlockOptin;
     if (device->capability < LEAST_CAPABILITY)
         return lt_fail(LT_BAD_INPUT,
                        "GPU %d (%s) has compute capability %d.%d, and this build has code for %d.%d and later; "

@@ -18,6 +18,9 @@ struct cuda_device {
     lt_device base; /* first: an lt_device * of this kind is a cuda_device * */
     int index;
     int capability; /* 90: compute capability 9.0 */
+    int multiprocessors;
+    size_t block_shared_bytes; /* at most, of a block that asks for it */
+    lt_cuda_backward backward; /* of attention */
     cudaStream_t stream;
     unsigned char *scratch; /* one operation at a time uses it */
     size_t scratch_bytes;

@@ -2,7 +2,7 @@
  * this header, with the layouts of fragments written down, and a test of what they do that GPUs run too.
  *
  * Lanes of a warp: g = lane / 4, t = lane % 4. All 32 call each function together, but for those of
- * arithmetic.
+ * arithmetic and those of one thread.
  */
 #ifndef LT_MODEL_CUDA_INSTRUCTIONS_H
 #define LT_MODEL_CUDA_INSTRUCTIONS_H
@@ -78,6 +78,27 @@ template <typename element> static __device__ __forceinline__ element shared_rea
 
 template <typename element> static __device__ __forceinline__ void shared_write(element *at, element value) {
     *at = value;
+}
+
+/* Global memory by which blocks tell each other how far they are, from one thread to one thread. What the
+ * writer's block wrote before a barrier that the writer passed is seen by the reader's block after a barrier
+ * that the reader reaches next. */
+static __device__ __forceinline__ void write_release(unsigned *at, unsigned value) {
+    asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(at)), "r"(value)
+                 : "memory");
+}
+
+/* Returns once `value` is there. */
+static __device__ __forceinline__ void wait_for(const unsigned *at, unsigned value) {
+    for (;;) {
+        unsigned seen;
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                     : "=r"(seen)
+                     : "l"(__cvta_generic_to_global(at))
+                     : "memory");
+        if (seen == value) return;
+        __nanosleep(32);
+    }
 }
 
 /* 2^x to 2 units of the last place; 2^0 is 1, and what would be below 2^-126 is 0. */

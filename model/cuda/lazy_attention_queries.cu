@@ -9,8 +9,8 @@
  * db: a warp adds up the diagonals of its ds by shuffles, 79 sums a tile, which go to shared memory. After
  * the next barrier thread i of the block adds those of the 8 warps to the sum of distance i modulo 256: the
  * block's 191 distances move on by 64 with each tile, so each thread has one sum at a time, and stores it
- * when its distance has gone by. A second kernel adds up the blocks of a head in order. Tiles beyond W skip
- * all of it.
+ * when its distance has gone by; attention.cu adds up the blocks of a head in order. Tiles beyond W skip all
+ * of it.
  *
  * Bytes moved for 64 keys of a block: 256 D where live, 128 D where dead.
  *
@@ -119,9 +119,9 @@ struct distance_sum {
 
 __device__ __forceinline__ void store_distance(const attention_job &job, const query_block &block,
                                                const distance_sum &own) {
-    const int64_t blocks = divide_up(job.query_length, int64_t{BLOCK_QUERIES});
     if (own.distance >= 0 && own.distance < job.bias_length)
-        job.bias_sums[(block.pair * blocks + block.number) * job.bias_length + own.distance] = own.sum;
+        job.bias_sums[(block.pair * job.bias_blocks + block.number) * job.bias_length + own.distance] =
+            own.sum;
 }
 
 /* Distances that no tile of the block has. */
@@ -263,28 +263,6 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) query_
                   shared->keys[0] + row * PITCH<D>, dq, job.wide);
 }
 
-/* Distances that a block of sum_biases() has, one for each lane; its warps share a head's blocks of queries.
- */
-enum { SUM_DISTANCES = WARP };
-
-/* db += the sums of a head's blocks: each warp's in order, then the warps' in order. */
-__global__ void sum_biases(attention_job job) {
-    LT_SHARED(double, sums, THREADS);
-    const int64_t across = divide_up(job.bias_length, int64_t{SUM_DISTANCES}), head = blockIdx.x / across,
-                  distance = blockIdx.x % across * SUM_DISTANCES + own_lane(),
-                  blocks = divide_up(job.query_length, int64_t{BLOCK_QUERIES});
-    double sum = 0;
-    for (int64_t i = own_warp(); i < job.batch * blocks && distance < job.bias_length; i += WARPS) {
-        const int64_t block = (i / blocks * job.heads + head) * blocks + i % blocks;
-        sum += static_cast<double>(job.bias_sums[block * job.bias_length + distance]);
-    }
-    sums[threadIdx.x] = sum;
-    __syncthreads();
-    if (own_warp() > 0 || distance >= job.bias_length) return;
-    for (int warp = 1; warp < WARPS; warp++) sum += sums[warp * WARP + own_lane()];
-    job.d_bias[head * job.bias_length + distance] += static_cast<float>(sum);
-}
-
 template <int D> cudaError_t launch(cuda_device *device, const attention_job &job) {
     const int64_t blocks = job.batch * job.heads * divide_up(job.query_length, int64_t{BLOCK_QUERIES});
     const auto kernel = job.bias_length > 0 ? query_gradients<D, true> : query_gradients<D, false>;
@@ -300,9 +278,4 @@ template <int D> cudaError_t launch(cuda_device *device, const attention_job &jo
 void lt_cuda_attention_fast_queries(cuda_device *device, const attention_job &job) {
     const auto of_size = job.head_size == 64 ? launch<64> : job.head_size == 96 ? launch<96> : launch<128>;
     lt_cuda_note(device, "attention backward (queries)", of_size(device, job));
-    if (job.bias_length == 0) return;
-    const unsigned blocks =
-        static_cast<unsigned>(job.heads * divide_up(job.bias_length, int64_t{SUM_DISTANCES}));
-    lt_cuda_note(device, "attention backward (bias)",
-                 LT_LAUNCH(sum_biases, blocks, THREADS, 0, device->stream, job));
 }

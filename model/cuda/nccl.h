@@ -1,5 +1,5 @@
-/* What of NCCL is called, a library that is opened by name and need not be there when this is built: its types
- * and functions as every version from 2.7 on has them (NCCL's nccl.h). */
+/* What of NCCL is called, a library that is opened by name and need not be there when this is built: its
+ * types and functions as every version from 2.7 on has them (NCCL's nccl.h). */
 #ifndef LT_MODEL_CUDA_NCCL_H
 #define LT_MODEL_CUDA_NCCL_H
 
@@ -27,10 +27,11 @@ ncclResult_t ncclCommDestroy(ncclComm_t ranks);
 ncclResult_t ncclCommAbort(ncclComm_t ranks);
 ncclResult_t ncclGroupStart();
 ncclResult_t ncclGroupEnd();
-ncclResult_t ncclSend(const void *from, size_t count, int type, int peer, ncclComm_t ranks, cudaStream_t stream);
+ncclResult_t ncclSend(const void *from, size_t count, int type, int peer, ncclComm_t ranks,
+                      cudaStream_t stream);
 ncclResult_t ncclRecv(void *to, size_t count, int type, int peer, ncclComm_t ranks, cudaStream_t stream);
-ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, int type, int operation, ncclComm_t ranks,
-                           cudaStream_t stream);
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, int type, int operation,
+                           ncclComm_t ranks, cudaStream_t stream);
 ncclResult_t ncclReduce(const void *from, void *to, size_t count, int type, int operation, int root,
                         ncclComm_t ranks, cudaStream_t stream);
 }

@@ -33,6 +33,7 @@ constexpr unsigned WARP = 32;
 constexpr int BARRIERS = 16;
 constexpr size_t UNIT = 16;
 constexpr uint64_t HELD_TURNS = 64;
+constexpr size_t LIVE_BLOCKS = 3;
 
 /* ---- switching stacks ---- */
 
@@ -314,23 +315,28 @@ void launch(const char *name, dim3 grid, dim3 block_size, size_t dynamic_bytes, 
     for (size_t i = 0; i < numbers.size(); i++) numbers[i] = static_cast<unsigned>(i);
     uint64_t state = order_seed;
     put_in_order(numbers, &state);
-    /* A block runs alone until it ends; where all its threads wait, for what another block does, the next one
-     * joins. */
+    /* In ascending order blocks run one after the other. Else LIVE_BLOCKS are on the chip at a time: in
+     * descending order the last to start is as far ahead of the others as can be, in drawn ones any may be.
+     */
+    const size_t most = order_seed == 0 ? 1 : LIVE_BLOCKS;
     std::vector<std::unique_ptr<block>> running;
     size_t next = 0;
     while (next < numbers.size() || !running.empty()) {
-        bool any = false;
-        for (auto &b : running) any = turn(b.get(), &state) || any;
-        for (size_t i = 0; i < running.size();)
-            if (running[i]->left == 0) {
-                free_block(running[i].get());
-                running.erase(running.begin() + static_cast<ptrdiff_t>(i));
-            } else {
-                i++;
+        size_t i = running.size();
+        if (i < most && next < numbers.size()) {
+            running.push_back(make_block(numbers[next++]));
+            turn(running[i].get(), &state);
+        } else {
+            const size_t first = order_seed > 1 ? draw(&state) % i : i - 1;
+            i = first;
+            while (!turn(running[i].get(), &state)) {
+                i = (i + running.size() - 1) % running.size();
+                if (i == first) stuck(running);
             }
-        if (any) continue;
-        if (next == numbers.size() && !running.empty()) stuck(running);
-        if (next < numbers.size()) running.push_back(make_block(numbers[next++]));
+        }
+        if (running[i]->left > 0) continue;
+        free_block(running[i].get());
+        running.erase(running.begin() + static_cast<ptrdiff_t>(i));
     }
     kernel_name = nullptr;
 }

@@ -2,11 +2,12 @@
  * fibres of a block take turns, each until it waits for others.
  *
  * What a GPU leaves open is made as adverse as can be, so that a kernel that relies on luck fails: threads
- * and blocks run in ascending, descending or drawn orders (emulation_set_order); shared memory begins as NaN;
- * each shared array is an allocation of its exact size, so that AddressSanitizer sees an access beyond it. A
+ * and blocks run in ascending, descending or drawn orders (set_order), blocks one after the other in the
+ * first and three at a time in the others, of which one may be far ahead; shared memory begins as NaN; each
+ * shared array is an allocation of its exact size, so that AddressSanitizer sees an access beyond it. A
  * kernel that cannot go on (a barrier that some threads of a block do not reach, lanes of a warp at different
- * exchanges) ends the program with a line that names it. Kernels are run one at a time, to their end, by the
- * thread that launches them.
+ * exchanges, blocks that wait for one that has not started) ends the program with a line that names it.
+ * Kernels are run one at a time, to their end, by the thread that launches them.
  */
 #ifndef LT_TESTS_EMULATION_FIBRES_H
 #define LT_TESTS_EMULATION_FIBRES_H

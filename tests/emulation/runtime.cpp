@@ -33,7 +33,7 @@ struct emulated_event {
 
 namespace {
 
-constexpr size_t DEFAULT_SHARED = 48 << 10, MOST_SHARED = 227 << 10;
+constexpr size_t DEFAULT_SHARED = 48 << 10;
 
 int number_of(const char *variable, int otherwise) {
     const char *value = getenv(variable);
@@ -48,6 +48,7 @@ struct machine {
     int devices = number_of("EMULATED_DEVICES", 1);
     size_t memory = static_cast<size_t>(number_of("EMULATED_MEMORY_MIB", 1024)) << 20;
     int capability = number_of("EMULATED_CAPABILITY", 90);
+    int multiprocessors = number_of("EMULATED_MULTIPROCESSORS", 132);
     size_t used = 0;
     int streams = 0;
     std::map<void *, size_t> sizes, pinned;
@@ -66,6 +67,12 @@ void count_launch() {
     const char *name = getenv("EMULATED_FAULT");
     if (left > 0 && --left == 0)
         fault = name != nullptr && strcmp(name, "ECC") == 0 ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
+}
+
+/* Of a block's shared memory. */
+size_t most_shared() {
+    const int capability = there.capability;
+    return (capability >= 90 ? 227 : capability == 80 || capability == 87 ? 163 : 99) << 10;
 }
 
 /* Does the oldest work of a stream. */
@@ -137,6 +144,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     snprintf(properties->name, sizeof properties->name, "emulated");
     properties->major = there.capability / 10;
     properties->minor = there.capability % 10;
+    properties->multiProcessorCount = there.multiprocessors;
+    properties->sharedMemPerBlockOptin = most_shared();
     return answer(cudaSuccess);
 }
 
@@ -304,7 +313,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
 cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value) {
     std::lock_guard<std::mutex> guard(lock);
     (void)attribute;
-    if (value < 0 || static_cast<size_t>(value) > MOST_SHARED) return answer(cudaErrorInvalidValue);
+    if (value < 0 || static_cast<size_t>(value) > most_shared()) return answer(cudaErrorInvalidValue);
     there.dynamic_limits[function] = value;
     return answer(cudaSuccess);
 }
@@ -317,7 +326,7 @@ cudaError_t emulated_launch(cudaStream_t stream, const char *name, const void *f
         const auto at = there.dynamic_limits.find(function);
         if (at != there.dynamic_limits.end()) {
             limit = std::max(limit, static_cast<size_t>(at->second));
-            together = MOST_SHARED;
+            together = most_shared();
         }
     }
     const size_t threads = static_cast<size_t>(block.x) * block.y * block.z;

@@ -56,7 +56,11 @@ struct problem {
         to.d_k = test_compute_buffer(&arena, nullptr, elements);
         to.d_v = test_compute_buffer(&arena, nullptr, elements);
         at.saved = test_byte_buffer(&arena, arena.device->ops->attention_saved_bytes(arena.device, &at));
-        test_reserve(&arena, &at, LENGTH, width, 1);
+        choose(LT_CUDA_BACKWARD_TWO_KERNELS);
+    }
+    void choose(lt_cuda_backward form) {
+        lt_cuda_choose_backward(arena.device, form);
+        test_reserve(&arena, &at, LENGTH, HEADS * at.head_size, 1);
     }
     /* What earlier operations left in memory. */
     void poison() {
@@ -151,6 +155,13 @@ void check(int64_t head_size, bool lazy, bool documents) {
     const uint64_t live_squares = parts_in_live_tiles(lazy, documents);
     assert_int_equal(emulation::count.products, (2 * tiles.visible + tiles.live) * of_tile +
                                                     (2 * squares.visible + 2 * live_squares) * of_square);
+    assert_int_equal(emulation::count.bank_conflicts, 0);
+
+    p.choose(LT_CUDA_BACKWARD_ONE_KERNEL);
+    p.poison();
+    emulation::count = {};
+    ops->attention_backward(p.arena.device, &p.at, &p.to);
+    assert_int_equal(emulation::count.products, (3 * squares.visible + 2 * live_squares) * of_square);
     assert_int_equal(emulation::count.bank_conflicts, 0);
 
     if (lazy)

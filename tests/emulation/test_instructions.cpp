@@ -167,6 +167,38 @@ static void test_copies(void **state) {
     }
 }
 
+/* ---- words between blocks ---- */
+
+/* Each block in the turn of its ticket: halves what the one before left and adds its ticket. words: the next
+ * ticket, then how many blocks are done. */
+static __global__ void turns_kernel(unsigned *words, float *values) {
+    LT_SHARED(unsigned, ticket, 1);
+    if (threadIdx.x == 0) {
+        ticket[0] = atomicAdd(words, 1u);
+        wait_for(words + 1, ticket[0]);
+    }
+    __syncthreads();
+    const unsigned other = BLOCK_THREADS - 1 - threadIdx.x, own = ticket[0] % 2 == 0 ? threadIdx.x : other;
+    __stcg(values + own, __ldcg(values + own) * 0.5f + static_cast<float>(ticket[0]));
+    __syncthreads();
+    if (threadIdx.x == 0) write_release(words + 1, ticket[0] + 1);
+}
+
+static void test_turns(void **state) {
+    (void)state;
+    enum { BLOCKS = 300 };
+    mirrored<unsigned> words;
+    mirrored<float> values;
+    words.give(), values.give();
+    check(LT_LAUNCH(turns_kernel, BLOCKS, BLOCK_THREADS, 0, nullptr, words.device, values.device));
+    words.take(), values.take();
+    float expected = 0.0f;
+    for (int ticket = 0; ticket < BLOCKS; ticket++) expected = expected * 0.5f + static_cast<float>(ticket);
+    for (int i = 0; i < BLOCK_THREADS; i++) assert_true(values.host[i] == expected);
+    assert_int_equal(words.host[0], BLOCKS);
+    assert_int_equal(words.host[1], BLOCKS);
+}
+
 /* ---- arithmetic ---- */
 
 static __global__ void power_kernel(const float *x, float *y, unsigned *pairs, float *smaller) {
@@ -210,7 +242,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_matrices),       cmocka_unit_test(test_product),
         cmocka_unit_test(test_product_places), cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_arithmetic),
+        cmocka_unit_test(test_turns),          cmocka_unit_test(test_arithmetic),
     };
     return cmocka_run_group_tests_name("instructions of a GPU", tests, nullptr, nullptr);
 }

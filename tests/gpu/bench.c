@@ -180,7 +180,9 @@ static void open_problem(bench *b, attention_problem *p, int64_t length, int64_t
                                             .d_v = lt_at(p->d_qkv, 2 * b->hidden),
                                             .d_bias = take(b, LT_FLOAT32, heads * window + 1),
                                             .d_tau = take(b, LT_FLOAT32, heads)};
+    lt_cuda_choose_backward(device, LT_CUDA_BACKWARD_ONE_KERNEL); /* which takes more memory */
     check(device->ops->reserve(device, device->ops->scratch_bytes(device, &p->at, b->tokens, b->hidden, 1)));
+    lt_cuda_choose_backward(device, LT_CUDA_BACKWARD_BY_SHAPE);
     float *tau = memory((size_t)heads * sizeof *tau);
     for (int64_t head = 0; head < heads; head++) tau[head] = -1.0f;
     device->ops->upload(device, p->at.tau, tau, heads);
@@ -245,21 +247,38 @@ static double seek_live(bench *b, attention_problem *p, double wanted) {
     return found;
 }
 
-/* Prints a line; gives forward + backward. Rates count what softmax attention does: 2 and 5 products a pair.
- */
+static double backward_seconds(bench *b, attention_problem *p, lt_cuda_backward form) {
+    lt_cuda_choose_backward(b->device, form);
+    const double seconds = seconds_of(b, backward, p);
+    lt_cuda_choose_backward(b->device, LT_CUDA_BACKWARD_BY_SHAPE);
+    return seconds;
+}
+
+/* Prints a line; gives forward + backward, in the form that serves the shape. Rates count what softmax
+ * attention does: 2 and 5 products a pair. */
 static double report_attention(bench *b, attention_problem *p, const char *kind, double live,
                                double softmax) {
     const double pairs = 0.5 * (double)(p->at.query_length + 1) * (double)b->tokens * (double)b->hidden;
-    const double ahead = seconds_of(b, forward, &p->at), back = seconds_of(b, backward, p);
+    const double ahead = seconds_of(b, forward, &p->at),
+                 two = backward_seconds(b, p, LT_CUDA_BACKWARD_TWO_KERNELS),
+                 one = backward_seconds(b, p, LT_CUDA_BACKWARD_ONE_KERNEL);
+    const bool in_one = lt_cuda_backward_in_one_kernel(b->device, &p->at);
+    const double back = in_one ? one : two;
     entry(b);
     printf("{\"attention\": \"%s\", \"T\": %lld, \"D\": %lld, \"live\": %.3f, \"forward_ms\": %.5g, "
-           "\"backward_ms\": "
-           "%.5g, \"forward_tflops\": %.4g, \"backward_tflops\": %.4g, \"times_softmax\": %.4g}",
+           "\"backward_ms\": %.5g, \"backward_kernels\": %d, \"in_two_kernels_ms\": %.5g, "
+           "\"in_one_kernel_ms\": %.5g, \"forward_tflops\": %.4g, \"backward_tflops\": %.4g, "
+           "\"times_softmax\": %.4g}",
            kind, (long long)p->at.query_length, (long long)p->at.head_size, live, 1e3 * ahead, 1e3 * back,
-           4e-12 * pairs / ahead, 10e-12 * pairs / back, softmax > 0 ? softmax / (ahead + back) : 1.0);
-    fprintf(stderr, "%-8s T %6lld  D %4lld  live %.2f  %9.3f + %9.3f ms  %6.1f, %6.1f Tflop/s  x %.2f\n",
-            kind, (long long)p->at.query_length, (long long)p->at.head_size, live, 1e3 * ahead, 1e3 * back,
-            4e-12 * pairs / ahead, 10e-12 * pairs / back, softmax > 0 ? softmax / (ahead + back) : 1.0);
+           in_one ? 1 : 2, 1e3 * two, 1e3 * one, 4e-12 * pairs / ahead, 10e-12 * pairs / back,
+           softmax > 0 ? softmax / (ahead + back) : 1.0);
+    fprintf(
+        stderr,
+        "%-8s T %6lld  D %4lld  live %.2f  %9.3f + %9.3f ms (two kernels %9.3f%s, one %9.3f%s)  %6.1f, %6.1f "
+        "Tflop/s  x %.2f\n",
+        kind, (long long)p->at.query_length, (long long)p->at.head_size, live, 1e3 * ahead, 1e3 * back,
+        1e3 * two, in_one ? "" : " *", 1e3 * one, in_one ? " *" : "", 4e-12 * pairs / ahead,
+        10e-12 * pairs / back, softmax > 0 ? softmax / (ahead + back) : 1.0);
     return ahead + back;
 }
 

@@ -1,10 +1,13 @@
-/* The devices of a test program on a machine with a GPU: the first one that it sees. Its settings are
+/* The devices of a test program on a machine with a GPU: the first one that it sees, with either form of
+ * attention's backward. Its settings are
  * alignments of buffers, that of an allocation, that of the element, and half of what a vector of 16 bytes
  * asks; and since each runs anew, they show what is not the same from run to run. */
 #include "model/cuda/cuda.h"
 #include "tests/reference/fixture.h"
 
-const char *const TEST_DEVICES[] = {"cuda", NULL};
+#include <string.h>
+
+const char *const TEST_DEVICES[] = {"cuda", "cuda, one kernel", NULL};
 const lt_type TEST_COMPUTE_TYPE = LT_BFLOAT16;
 const int TEST_OFFSETS[TEST_SETTINGS] = {0, 3, 4};
 const int TEST_GUARDS = 3;
@@ -13,6 +16,8 @@ lt_device *test_open_device(const char *name, int setting) {
     lt_device *device = NULL;
     if (lt_cuda_device_create(0, &device) != LT_OK)
         fail_msg("%s device, setting %d: %s", name, setting, lt_error_message());
+    lt_cuda_choose_backward(device, strcmp(name, "cuda") == 0 ? LT_CUDA_BACKWARD_TWO_KERNELS
+                                                              : LT_CUDA_BACKWARD_ONE_KERNEL);
     return device;
 }
 

@@ -42,12 +42,13 @@ rewrites() {
 
 # Of files of one width one will do: they are the same.
 goes_on_in_all_layouts() {
-  local made layout width
+  local made layout width all=(1x1x0 2x2x1 8x4x1)
+  if [ "${SHARE:-1}" -gt 1 ]; then all=(2x2x1); fi
   mv [1248]x?x? ..
-  for made in 1x1x0 2x2x1 8x4x1; do
+  for made in "${all[@]}"; do
     for width in 1 2 4; do
       for layout in $(layouts_of_width $width); do
-        if [ "$width" = "$(width_of $made)" ]; then
+        if [ "$width" = "$(width_of "$made")" ]; then
           try_apart rewrites "$layout" "../$made/step_00000010.h5"
         else
           try_apart reloads "$layout" "../$made/step_00000010.h5"

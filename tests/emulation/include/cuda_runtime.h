@@ -104,6 +104,17 @@ inline int __popc(unsigned bits) {
 inline int __clz(int bits) {
     return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits));
 }
+inline unsigned atomicAdd(unsigned *at, unsigned value) {
+    const unsigned before = *at;
+    *at += value;
+    return before;
+}
+template <typename value> value __ldcg(const value *at) {
+    return *at;
+}
+template <typename value> void __stcg(value *at, value stored) {
+    *at = stored;
+}
 inline float __expf(float x) {
     return expf(x);
 }
@@ -169,12 +180,14 @@ enum { cudaStreamNonBlocking = 1 };
 struct cudaDeviceProp {
     char name[256];
     int major, minor;
+    int multiProcessorCount;
+    size_t sharedMemPerBlockOptin;
 };
 
 /* The emulated machine: how many devices it has, the memory of each, and its compute capability.
  * Environment variables, read once, set them for a program: EMULATED_DEVICES (1), EMULATED_MEMORY_MIB (1024),
- * EMULATED_CAPABILITY (90); EMULATED_FAULT_AT=N (with EMULATED_FAULT=ECC) makes launch N fail, and what comes
- * after it. */
+ * EMULATED_CAPABILITY (90), EMULATED_MULTIPROCESSORS (132); EMULATED_FAULT_AT=N (with EMULATED_FAULT=ECC)
+ * makes launch N fail, and what comes after it. */
 void emulated_machine(int devices, size_t memory_bytes, int capability);
 
 const char *cudaGetErrorString(cudaError_t error);

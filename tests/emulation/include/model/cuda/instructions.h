@@ -132,6 +132,13 @@ template <typename element> void shared_write(element *at, element value) {
     emulation::note_write(at, sizeof(element));
 }
 
+inline void write_release(unsigned *at, unsigned value) {
+    *at = value;
+}
+inline void wait_for(const unsigned *at, unsigned value) {
+    emulation::wait_until("another block's word", [at, value] { return *at == value; });
+}
+
 inline float power_of_two(float x) {
     const float result = exp2f(x);
     return result < 0x1p-126f ? 0.0f : result;
