@@ -22,6 +22,9 @@ static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* A row of so many elements of 2 bytes begins where 16 can be moved at a time, as tensor cores want it. */
+enum { ALIGNED = 8 };
+
 /* Pieces of equal size, so that no piece is nearly empty. */
 static int64_t head_rows(int64_t rows, int64_t vocabulary) {
     int64_t most = LOGITS_ELEMENTS / vocabulary;
@@ -78,7 +81,7 @@ static void place_activations(lt_model *model, lt_arena *arena) {
     model->normed = lt_arena_take(arena, type, rows * hidden);
     model->arrivals = lt_arena_take(arena, type, (model->ranks - 1) * own_rows * hidden);
     model->activated = lt_arena_take(arena, type, rows * shape->intermediate);
-    model->logits = lt_arena_take(arena, type, model->head_rows * shape->vocabulary);
+    model->logits = lt_arena_take(arena, type, model->head_rows * model->logits_width);
     if (model->group != NULL)
         model->loss_parts = lt_arena_take(arena, LT_FLOAT64, model->ranks * model->head_rows * LT_LOSS_PARTS);
     model->losses = lt_arena_take(arena, LT_FLOAT64, rows);
@@ -206,6 +209,9 @@ static void find_part(lt_model *model) {
     model->attention_width = model->shape.heads * lt_head_size(&model->shape);
     model->qkv_width = (model->shape.heads + 2 * model->shape.key_heads) * lt_head_size(&model->shape);
     model->head_rows = head_rows(model->most_rows, width);
+    model->logits_width = lt_type_bytes(model->device->compute_type) < sizeof(float)
+                              ? divide_up(width, ALIGNED) * ALIGNED
+                              : width;
 }
 
 /* Everything on the host that does not depend on memory of the device. */

@@ -176,9 +176,10 @@ typedef struct lt_ops {
                             lt_mem d_gate_up, lt_mem out);
 
     /* losses [rows] (float64) = -log softmax(logits)[target], and, with `gradient`, logits = gradient *
-     * scale. */
+     * scale; logits [rows, width], of which the first `vocabulary` columns count and the others become 0
+     * then. */
     void (*cross_entropy)(lt_device *, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
-                          double scale, bool gradient, lt_mem losses);
+                          int64_t width, double scale, bool gradient, lt_mem losses);
     /* The same in two halves for a cut vocabulary: the parts of this rank from its logits, which then hold
      * what the other half needs of them where a gradient is asked for; then losses and, with `gradient`,
      * logits = gradient * scale, 0 in the padding. */

@@ -59,7 +59,8 @@ struct lt_model {
     int64_t square_sums;
 
     int64_t most_rows;                       /* micro_batch T */
-    int64_t head_rows;                       /* tokens whose logits are held at a time */
+    int64_t head_rows;                       /* tokens whose logits are held at a time, and */
+    int64_t logits_width;                    /* how far their rows lie apart */
     int64_t attention_width, qkv_width;      /* heads head_size; (heads + 2 key heads) head_size */
     lt_mem rope_table;                       /* [positions, head_size] */
     lt_mem inputs, targets, document_starts; /* int32 [rows] */
@@ -69,7 +70,7 @@ struct lt_model {
     lt_mem normed;       /* hidden; then the partial sums of lt_partial_of() */
     lt_mem arrivals;     /* of a group: own rows of the other ranks' partial sums */
     lt_mem activated;    /* intermediate: silu(gate) up */
-    lt_mem logits;       /* head_rows x vocabulary */
+    lt_mem logits;       /* head_rows x logits_width */
     lt_mem loss_parts;   /* of a group: float64 [ranks, head_rows, LT_LOSS_PARTS] */
     lt_mem losses;       /* float64, rows */
     lt_mem row_sums;     /* float64, micro_batch */

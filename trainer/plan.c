@@ -68,10 +68,9 @@ void lt_run_fill_model_options(lt_run *run) {
     }
 }
 
-/* About what the copy of this rank's share of a checkpoint takes. */
+/* About what the copy of this rank's share of a checkpoint takes, on the host. */
 static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
-    if (!run->config.checkpoint.async || !run->device->in_host_memory) return 0;
-    return 3 * (double)plan->parameters / run->grid.data_ranks;
+    return run->config.checkpoint.async ? 3 * (double)plan->parameters / run->grid.data_ranks : 0;
 }
 
 /* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
@@ -83,7 +82,8 @@ static double needed_bytes(const lt_run *run, const lt_model_options *options) {
     if (kept > 0x1p56) return kept;
     const lt_memory_plan plan = lt_model_plan(options, run->device);
     return (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
-           (double)plan.activations + (double)plan.scratch + snapshot_bytes(run, &plan);
+           (double)plan.activations + (double)plan.scratch +
+           (run->device->in_host_memory ? snapshot_bytes(run, &plan) : 0);
 }
 
 /* Halves `*size`, which is a field of `options`, until the model fits; false if one is still too many. */
@@ -123,6 +123,21 @@ static void advise(const lt_run *run, double available, char *advice, size_t siz
                  run->device->in_host_memory ? " or fewer ranks a host" : "");
 }
 
+/* Refuses a model on a GPU whose host has no room for what is copied there. */
+static lt_status check_host(const lt_run *run) {
+    const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
+    const bool staged = run->network.network == NULL && run->grid.data_ranks > 1;
+    const double available = lt_memory_available("") / run->grid.local_ranks,
+                 needed = snapshot_bytes(run, &plan) + (staged ? (double)plan.parameters : 0);
+    if (available == 0 || needed <= available) return LT_OK; /* a host may not say */
+    return lt_fail(
+        LT_BAD_INPUT,
+        "%s: beside its GPU a rank needs %.1f GiB of the host's memory for copies%s and %.1f GiB are free; "
+        "start fewer ranks a host%s",
+        run->arguments.config_path, needed / 0x1p30, staged ? " and exchanges" : "", available / 0x1p30,
+        run->config.checkpoint.async ? ", or set checkpoint.async: false" : "");
+}
+
 /* Refuses a model that does not fit the memory where it is computed. */
 lt_status lt_run_check_memory(lt_run *run) {
     const bool host = run->device->in_host_memory;
@@ -131,7 +146,7 @@ lt_status lt_run_check_memory(lt_run *run) {
     if ((host && available == 0) || needed <= available) { /* a host may not say */
         run->checkpoint_bytes = 3 * (int64_t)sizeof(float) * run->registry.elements +
                                 (1 << 20); /* weights, two moments, some metrics */
-        return LT_OK;
+        return host ? LT_OK : check_host(run);
     }
     char advice[160];
     advise(run, available, advice, sizeof advice);

@@ -62,7 +62,7 @@ void lt_cpu_swiglu_forward(lt_device *device, lt_mem gate_up, int64_t rows, int6
 void lt_cpu_swiglu_backward(lt_device *device, lt_mem gate_up, lt_mem d_out, int64_t rows, int64_t ffn,
                             lt_mem d_gate_up, lt_mem out);
 void lt_cpu_cross_entropy(lt_device *device, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
-                          double scale, bool gradient, lt_mem losses);
+                          int64_t width, double scale, bool gradient, lt_mem losses);
 void lt_cpu_cross_entropy_part(lt_device *device, const lt_cut_loss *loss);
 void lt_cpu_cross_entropy_join(lt_device *device, const lt_cut_loss *loss);
 

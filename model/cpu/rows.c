@@ -18,6 +18,7 @@ typedef struct row_job {
     float epsilon, scale;
     double *losses;
     int64_t stride, length, first, heads;
+    int64_t count; /* of a row of logits: tokens */
     bool flag;
 } row_job;
 
@@ -218,16 +219,20 @@ void lt_cpu_swiglu_backward(lt_device *device, lt_mem gate_up, lt_mem d_out, int
 static void lose(void *context, int64_t index, int worker) {
     (void)worker;
     const row_job *job = context;
-    FOR_ROWS_OF_TASK(job, index, row)
-    job->losses[row] = job->device->kernels->cross_entropy(job->y + row * job->width, job->width,
-                                                           job->tokens[row], job->scale, job->flag);
+    FOR_ROWS_OF_TASK(job, index, row) {
+        float *logits = job->y + row * job->width;
+        job->losses[row] =
+            job->device->kernels->cross_entropy(logits, job->count, job->tokens[row], job->scale, job->flag);
+        for (int64_t i = job->count; job->flag && i < job->width; i++) logits[i] = 0.0f;
+    }
 }
 
 void lt_cpu_cross_entropy(lt_device *device, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
-                          double scale, bool gradient, lt_mem losses) {
+                          int64_t width, double scale, bool gradient, lt_mem losses) {
     run_rows(device,
              &(row_job){.rows = rows,
-                        .width = vocabulary,
+                        .width = width,
+                        .count = vocabulary,
                         .y = floats_of(logits),
                         .tokens = integers_of(targets),
                         .scale = (float)scale,

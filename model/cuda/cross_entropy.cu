@@ -50,27 +50,27 @@ static __device__ __forceinline__ void write_gradients(bf16 *logits, int64_t cou
  * L2, which the rows that the GPU has at a time fit into. */
 template <bool wide>
 static __global__ void __launch_bounds__(MOST_THREADS)
-    lose(bf16 *logits, const int32_t *targets, int64_t vocabulary, double scale, bool gradient,
+    lose(bf16 *logits, const int32_t *targets, int64_t vocabulary, int64_t width, double scale, bool gradient,
          double *losses) {
     const int64_t target = targets[blockIdx.x];
-    logits += blockIdx.x * vocabulary;
+    logits += blockIdx.x * width;
     const float target_logit = read(logits + target);
     const row_sum row = sum_exponentials<wide>(logits, vocabulary);
     if (threadIdx.x == 0)
         losses[blockIdx.x] =
             log(row.sum) + (static_cast<double>(row.largest) - static_cast<double>(target_logit));
-    if (gradient) write_gradients<wide>(logits, vocabulary, vocabulary, target, row.largest, row.sum, scale);
+    if (gradient) write_gradients<wide>(logits, vocabulary, width, target, row.largest, row.sum, scale);
 }
 
 void lt_cuda_cross_entropy(lt_device *base, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
-                           double scale, bool gradient, lt_mem losses) {
+                           int64_t width, double scale, bool gradient, lt_mem losses) {
     cuda_device *device = cuda_of(base);
     if (rows == 0) return;
-    const auto kernel = is_wide(vocabulary, logits) ? lose<true> : lose<false>;
+    const auto kernel = is_wide(width, logits) ? lose<true> : lose<false>;
     lt_cuda_note(device, "the loss",
                  LT_LAUNCH(kernel, blocks(rows),
-                           threads_for(divide_up<int64_t>(vocabulary, PACK), MOST_THREADS), 0, device->stream,
-                           bf16_of(logits), integers_of(targets), vocabulary, scale, gradient,
+                           threads_for(divide_up<int64_t>(width, PACK), MOST_THREADS), 0, device->stream,
+                           bf16_of(logits), integers_of(targets), vocabulary, width, scale, gradient,
                            doubles_of(losses)));
 }
 

@@ -100,7 +100,7 @@ void lt_cuda_swiglu_backward(lt_device *, lt_mem gate_up, lt_mem d_out, int64_t 
 
 /* model/cuda/cross_entropy.cu */
 void lt_cuda_cross_entropy(lt_device *, lt_mem logits, lt_mem targets, int64_t rows, int64_t vocabulary,
-                           double scale, bool gradient, lt_mem losses);
+                           int64_t width, double scale, bool gradient, lt_mem losses);
 void lt_cuda_cross_entropy_part(lt_device *, const lt_cut_loss *);
 void lt_cuda_cross_entropy_join(lt_device *, const lt_cut_loss *);
 

@@ -132,6 +132,8 @@ test_bad_input() {
   try_apart refuses 2 'ranks 0 and 1 on .* would share the GPU at 0000:00:00.0; start no more ranks on a host than it has GPUs' 2 train.device=cuda
   EMULATED_NCCL=2600 EMULATED_DEVICES=2 try_apart refuses 2 'parallel.backend: nccl: libnccl.so.2 is version code 2600, expected 2700 or later; mpi goes without' 2 train.device=cuda parallel.backend=nccl
   EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
+  EMULATED_MEMORY_MIB=1048576 try_apart refuses 2 "beside its GPU a rank needs [0-9]+.[0-9] GiB of the host's memory for copies and [0-9.]+ GiB are free; .* checkpoint.async: false$" 1 \
+    train.device=cuda checkpoint.async=true model.hidden_size=16384 model.num_layers=64 model.intermediate_size=49152
   LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda: a GPU needs the plugin cuda.so' 1 train.device=cuda
   all_held
 }
