@@ -1,15 +1,16 @@
 /* Where the elements lie that comm/ exchanges and sums, and what adds and carries them there; who calls comm/
  * fills it from the device that computes.
  *
- * In host memory MPI carries them, and add() alone is needed. A device whose memory MPI does not know has a
- * network of its own (NCCL): a queue beside the device's, on which everything here is put, in order, by the
- * main thread, and which returns at once. All ranks put the same on it.
+ * MPI carries them in host memory, and in a device's where it knows how to. A device may have a network of
+ * its own (NCCL): a queue beside the device's, on which everything here is put, in order, by the main thread,
+ * and which returns at once. All ranks put the same on it.
  */
 #ifndef LT_COMM_DEVICE_H
 #define LT_COMM_DEVICE_H
 
 #include "comm/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,15 +18,26 @@ typedef enum lt_ranks { LT_DATA_RANKS, LT_TENSOR_RANKS, LT_RANK_KINDS } lt_ranks
 
 typedef struct lt_comm_device {
     void *context;
-    /* destination[i] += source[i] */
+    /* destination[i] += source[i], float32, done when it returns unless there is a network. */
     void (*add)(void *context, float *destination, const float *source, int64_t count);
+    bool on_main_thread; /* nothing here may be called by any other */
 
-    /* NULL: host memory, and all that follows is unset. */
-    const struct lt_network *network;
+    /* What tensor ranks sum; NULL: float32, by add(). Otherwise elements of `sum_bytes` bytes, the device's
+     * compute type: own = (part of rank 0 + part of rank 1) + ..., each of `count` elements, in float32 and
+     * rounded once; `mine` is that of `rank`, the first of the others lies in `own`, the rest in `scratch`,
+     * in rank order. */
+    void (*add_up)(void *context, void *own, const void *mine, const void *scratch, int64_t count, int rank,
+                   int ranks);
+    size_t sum_bytes;
+
+    /* Memory for sums under way, where the elements lie; NULL: malloc() and free(). LT_IO: there is none. */
+    lt_status (*allocate)(void *context, size_t bytes, void **memory);
+    void (*release)(void *context, void *memory);
+
+    const struct lt_network *network; /* NULL: MPI carries the elements where they lie */
 } lt_comm_device;
 
 typedef struct lt_network {
-    size_t sum_bytes;
     /* Messages since the last flush() are one group, under way all at once, and are put by flush(): those
      * that are to wait for each other are in one group on both sides. Partners are numbered in `ranks`. */
     lt_status (*send)(void *context, lt_ranks ranks, int partner, const void *elements, int64_t bytes);
@@ -34,14 +46,6 @@ typedef struct lt_network {
     /* The network's own sum, in an order of its choice, over the data ranks: for all of them where `root` is
      * negative, else for that one. */
     lt_status (*sum)(void *context, float *values, int64_t count, int root);
-    /* own = (part of rank 0 + part of rank 1) + ..., each of `count` elements of `sum_bytes` bytes, the
-     * device's compute type, in float32 and rounded once; `mine` is that of `rank`, the first of the others
-     * lies in `own`, the rest in `scratch`, in rank order. */
-    void (*add_up)(void *context, void *own, const void *mine, const void *scratch, int64_t count, int rank,
-                   int ranks);
-    /* Device memory for sums under way. LT_IO where there is none. */
-    lt_status (*allocate)(void *context, size_t bytes, void **memory);
-    void (*release)(void *context, void *memory);
     /* What is put from now on waits for the work that the device has been given so far; the other way round.
      */
     void (*after_device)(void *context);

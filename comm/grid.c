@@ -6,6 +6,9 @@
 #include "comm/topology.h"
 #include "comm/transport.h"
 
+#ifdef OPEN_MPI
+#include <mpi-ext.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
@@ -93,6 +96,16 @@ static lt_status check_launcher(const lt_grid *grid) {
         "srun started %s tasks but MPI (%s) sees each as a run of its own: start them with "
         "`srun --mpi=pmix` (or pmi2 for MPICH; `srun --mpi=list` shows what there is), or with mpirun",
         tasks, grid->library);
+}
+
+bool lt_mpi_reaches_gpus(void) {
+    const char *said = getenv("LAZYTRAIN_CUDA_AWARE_MPI");
+    if (said != NULL) return strcmp(said, "1") == 0;
+#if defined(OMPI_HAVE_MPI_EXT_CUDA) && OMPI_HAVE_MPI_EXT_CUDA
+    return MPIX_Query_cuda_support() == 1;
+#else
+    return false;
+#endif
 }
 
 /* The library's version as one short line: "Open MPI v4.1.4", "MPICH Version: 4.0.2". */

@@ -31,6 +31,10 @@ typedef struct lt_grid {
     lt_grid_mpi *mpi;  /* communicators and pending requests */
 } lt_grid;
 
+/* Whether the MPI library says that it reads and writes a GPU's memory (Open MPI built with CUDA); the
+ * environment's LAZYTRAIN_CUDA_AWARE_MPI, 0 or 1, knows better. After MPI has started; local. */
+bool lt_mpi_reaches_gpus(void);
+
 /* The rank that a launcher gave this process, as the environment says before MPI starts; 0 without one.
  * Local. */
 int lt_grid_launched_rank(void);

@@ -217,7 +217,7 @@ static void *run(void *argument) {
 static lt_status start_thread(lt_reducer *r) {
     int level;
     LT_MPI(MPI_Query_thread, &level);
-    if (level < MPI_THREAD_MULTIPLE || r->options.device.network != NULL) return LT_OK;
+    if (level < MPI_THREAD_MULTIPLE || r->options.device.on_main_thread) return LT_OK;
     const int error = lt_thread_start(&r->thread, run, r);
     if (error != 0)
         return lt_fail(LT_IO, "the thread that reduces gradients cannot be started on rank %d: %s",
@@ -253,8 +253,8 @@ static lt_status allocate_scratch(lt_reducer *r) {
     const lt_comm_device *device = &r->options.device;
     const size_t bytes = scratch_bytes(r->grid, &r->options) + 1;
     void *memory = NULL;
-    if (device->network != NULL)
-        LT_CHECK(device->network->allocate(device->context, bytes, &memory));
+    if (device->allocate != NULL)
+        LT_CHECK(device->allocate(device->context, bytes, &memory));
     else
         memory = malloc(bytes);
     r->scratch = memory;
@@ -370,8 +370,8 @@ void lt_reducer_close(lt_reducer *r) {
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->lock);
     const lt_comm_device *device = &r->options.device;
-    if (device->network != NULL && r->scratch != NULL)
-        device->network->release(device->context, r->scratch);
+    if (device->allocate != NULL && r->scratch != NULL)
+        device->release(device->context, r->scratch);
     else
         free(r->scratch);
     free(r->cuts);

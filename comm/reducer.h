@@ -7,8 +7,9 @@
  * let a second thread call it (below MPI_THREAD_MULTIPLE) all happens in lt_reducer_end().
  *
  * The thread sleeps between looks at the network, so that it takes little from the threads that compute.
- * With one data rank there is no thread, and all calls do nothing. Nor is there one where the device has a
- * network of its own (comm/device.h): all messages and sums are queued on it as their elements become final.
+ * With one data rank there is no thread, and all calls do nothing. Nor is there one where the device's
+ * functions are for the main thread (comm/device.h): with a network of its own all messages and sums are
+ * queued on that as their elements become final, and without all happens in lt_reducer_end().
  */
 #ifndef LT_COMM_REDUCER_H
 #define LT_COMM_REDUCER_H

@@ -54,12 +54,12 @@ static char *place_of(const lt_grid *grid, int peer, int64_t bytes, char *scratc
 static lt_status add_up(const lt_grid *grid, const lt_transport *t, const lt_comm_device *device,
                         const void *mine, int64_t count, void *scratch, void *own) {
     const int first = grid->tensor_rank == 0 ? 1 : 0;
-    LT_CHECK(t->wait(t, receiving(grid, first)));
-    if (device->network != NULL) {
-        device->network->add_up(device->context, own, mine, scratch, count, grid->tensor_rank,
-                                grid->tensor_ranks);
+    if (device->add_up != NULL) {
+        LT_CHECK(lt_transfers_wait(t, receiving(grid, 0), grid->tensor_ranks));
+        device->add_up(device->context, own, mine, scratch, count, grid->tensor_rank, grid->tensor_ranks);
         return LT_OK;
     }
+    LT_CHECK(t->wait(t, receiving(grid, first)));
     for (int rank = 0; rank < grid->tensor_ranks; rank++) {
         if (rank == first) continue;
         const void *partial = mine;
@@ -76,7 +76,7 @@ lt_status lt_tensor_reduce_scatter(const lt_grid *grid, const lt_comm_device *de
                                    const int64_t *cuts, void *scratch, void *own) {
     LT_TENSOR_CALLS(grid, "tensor reduce-scatter of %lld elements", (long long)cuts[grid->tensor_ranks]);
     const lt_transport t = lt_transport_of(device, LT_TENSOR_RANKS, grid->mpi->tensor);
-    const int64_t size = (int64_t)(device->network != NULL ? device->network->sum_bytes : sizeof(float)),
+    const int64_t size = (int64_t)(device->add_up != NULL ? device->sum_bytes : sizeof(float)),
                   count = part(cuts, grid->tensor_rank);
     const char *parts = partial;
     for (int round = 1; round < grid->tensor_ranks; round++) {

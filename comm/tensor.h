@@ -23,8 +23,7 @@ lt_status lt_tensor_all_gather(const lt_grid *grid, const lt_comm_device *device
 int64_t lt_tensor_scratch(const lt_grid *grid, int64_t count);
 
 /* `own` becomes this rank's part of the sum of all ranks' `partial`: (0 + 1) + 2 + ... `own` and `scratch`
- * lie apart from `partial`, which is only read. They are float32, but for a device with a network of its own:
- * there they are what its add_up() takes. */
+ * lie apart from `partial`, which is only read. They are float32, or what the device's add_up() takes. */
 lt_status lt_tensor_reduce_scatter(const lt_grid *grid, const lt_comm_device *device, const void *partial,
                                    const int64_t *cuts, void *scratch, void *own);
 

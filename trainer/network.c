@@ -8,8 +8,8 @@
 
 /* What a rank offers to the others of its groups. */
 typedef struct offer {
-    int place[LT_RANK_KINDS]; /* its rank as data rank, and as tensor rank */
-    bool there;
+    int place[LT_RANK_KINDS];                            /* its rank as data rank, and as tensor rank */
+    bool there, mpi;                                     /* NCCL; MPI reaches GPUs */
     char why[256];                                       /* it has no NCCL */
     unsigned char id[LT_RANK_KINDS][LT_CUDA_NETWORK_ID]; /* of the groups in which it is rank 0 */
 } offer;
@@ -33,8 +33,8 @@ static lt_status make_ids(const lt_run *run, offer *own) {
 }
 
 static void make_offer(const lt_run *run, offer *own) {
-    *own = (offer){.place = {run->grid.data_rank, run->grid.tensor_rank}};
-    own->there = make_ids(run, own) == LT_OK;
+    *own = (offer){.place = {run->grid.data_rank, run->grid.tensor_rank}, .mpi = lt_mpi_reaches_gpus()};
+    own->there = strcmp(run->config.parallel.backend, "mpi") != 0 && make_ids(run, own) == LT_OK;
     if (!own->there)
         snprintf(own->why, sizeof own->why, "%.*s", (int)sizeof own->why - 1, lt_error_message());
 }
@@ -60,18 +60,28 @@ static lt_status open_nccl(lt_run *run, const offer *all, const offer *own) {
     return run->cuda->network_open(run->device, groups, &run->network);
 }
 
+/* MPI, between GPUs where all ranks' library can, else by way of the host; `why` not NCCL. */
+static lt_status open_mpi(lt_run *run, const offer *all, const char *why) {
+    bool reaches = true;
+    for (int rank = 0; rank < run->grid.ranks; rank++) reaches = reaches && all[rank].mpi;
+    const int length = (int)strcspn(why, ";");
+    snprintf(run->network_text, sizeof run->network_text, "mpi %s%s%.*s%s",
+             reaches ? "between GPUs" : "through host memory", length > 0 ? " (" : "", length, why,
+             length > 0 ? ")" : "");
+    run->staged = !reaches;
+    return reaches ? lt_run_share(run, run->cuda->network_open(run->device, NULL, &run->network)) : LT_OK;
+}
+
 static lt_status choose(lt_run *run, const offer *all, const offer *own) {
+    const char *wanted = run->config.parallel.backend;
     const offer *without = first_without(all, run->grid.ranks);
-    if (without == NULL) {
-        snprintf(run->network_text, sizeof run->network_text, "nccl");
-        return lt_run_share(run, open_nccl(run, all, own));
-    }
-    if (strcmp(run->config.parallel.backend, "nccl") == 0)
+    if (strcmp(wanted, "mpi") == 0) return open_mpi(run, all, "");
+    if (without != NULL && strcmp(wanted, "nccl") == 0)
         return lt_run_share(
             run, lt_fail(LT_BAD_INPUT, "parallel.backend: nccl: %s; mpi goes without", without->why));
-    snprintf(run->network_text, sizeof run->network_text, "mpi through host memory (%.*s)",
-             (int)strcspn(without->why, ";"), without->why);
-    return LT_OK;
+    if (without != NULL) return open_mpi(run, all, without->why);
+    snprintf(run->network_text, sizeof run->network_text, "nccl");
+    return lt_run_share(run, open_nccl(run, all, own));
 }
 
 static lt_status open_for_gpus(lt_run *run) {
@@ -88,20 +98,17 @@ static lt_status open_for_gpus(lt_run *run) {
 }
 
 lt_status lt_run_open_network(lt_run *run) {
-    const char *wanted = run->config.parallel.backend;
     const bool host = run->device->in_host_memory;
-    snprintf(run->network_text, sizeof run->network_text,
-             host || run->grid.ranks == 1 ? "mpi" : "mpi through host memory");
+    snprintf(run->network_text, sizeof run->network_text, "mpi");
     run->network.context = run->device;
     run->network.add = add_on_device;
-    if (host && strcmp(wanted, "nccl") == 0)
-        return lt_run_share(run, lt_fail(LT_BAD_INPUT,
-                                         "parallel.backend: nccl carries what lies on GPUs, and these ranks "
-                                         "compute on CPUs; use mpi or auto"));
-    if (host || run->grid.ranks == 1 || strcmp(wanted, "mpi") == 0) return LT_OK;
-    return open_for_gpus(run);
+    if (host && strcmp(run->config.parallel.backend, "nccl") == 0)
+        return lt_run_share(run,
+                            lt_fail(LT_BAD_INPUT, "parallel.backend: nccl carries what lies on GPUs, and "
+                                                  "these ranks compute on CPUs; use mpi or auto"));
+    return host || run->grid.ranks == 1 ? LT_OK : open_for_gpus(run);
 }
 
 void lt_run_close_network(lt_run *run) {
-    if (run->network.network != NULL) run->cuda->network_close(&run->network);
+    if (run->network.on_main_thread) run->cuda->network_close(&run->network);
 }

@@ -126,7 +126,7 @@ static void advise(const lt_run *run, double available, char *advice, size_t siz
 /* Refuses a model on a GPU whose host has no room for what is copied there. */
 static lt_status check_host(const lt_run *run) {
     const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
-    const bool staged = run->network.network == NULL && run->grid.data_ranks > 1;
+    const bool staged = run->staged && run->grid.data_ranks > 1;
     const double available = lt_memory_available("") / run->grid.local_ranks,
                  needed = snapshot_bytes(run, &plan) + (staged ? (double)plan.parameters : 0);
     if (available == 0 || needed <= available) return LT_OK; /* a host may not say */
@@ -160,7 +160,7 @@ lt_reducer_options lt_run_reducer_options(const lt_run *run) {
     return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
                                 .count = lt_model_registry(run->model)->elements,
                                 .cuts = run->zero != NULL ? lt_zero_cuts(run) : NULL,
-                                .device = run->network.network != NULL ? run->network : (lt_comm_device){0}};
+                                .device = run->network.on_main_thread ? run->network : (lt_comm_device){0}};
 }
 
 /* Everything that a step works in, sized once. */

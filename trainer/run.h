@@ -49,6 +49,7 @@ typedef struct lt_run {
     char device_text[512];                /* for the banner */
     const struct lt_cuda_functions *cuda; /* of a GPU; else NULL */
     lt_comm_device network; /* where the device's elements lie, and what carries them; trainer/network.h */
+    bool staged;            /* it can carry nothing on the device, so that all goes by way of the host */
     char network_text[320]; /* for the banner */
     lt_registry registry;   /* of the whole model, as checkpoints have it */
     lt_tensor_group group;  /* trainer/group.h */

@@ -7,19 +7,17 @@
 
 #include <string.h>
 
-/* MPI cannot reach the elements, and nothing else does. */
-static bool is_staged(const lt_run *run) {
-    return !run->device->in_host_memory && run->network.network == NULL;
+/* Before an exchange in place: what is exchanged was computed. */
+static lt_status begin_in_place(const lt_run *run) {
+    if (run->network.network == NULL) return run->device->ops->synchronise(run->device);
+    run->network.network->after_device(run->network.context);
+    return LT_OK;
 }
 
-/* Around an exchange in place: a network of the device's own finds what was computed, and what is computed
- * later finds what was exchanged. */
-static void begin_in_place(const lt_run *run) {
-    if (run->network.network != NULL) run->network.network->after_device(run->network.context);
-}
-
-static void end_in_place(const lt_run *run) {
+/* What is computed from now on finds what was exchanged. */
+static lt_status end_in_place(const lt_run *run) {
     if (run->network.network != NULL) run->network.network->before_device(run->network.context);
+    return LT_OK;
 }
 
 static float *floats_at(lt_mem mem) {
@@ -27,7 +25,7 @@ static float *floats_at(lt_mem mem) {
 }
 
 lt_status lt_run_stage_allocate(lt_run *run) {
-    if (!is_staged(run) || run->grid.data_ranks == 1) return LT_OK;
+    if (!run->staged || run->grid.data_ranks == 1) return LT_OK;
     const size_t bytes = sizeof(float) * (size_t)lt_model_registry(run->model)->elements;
     run->staging.flat = run->cuda->host_allocate(bytes);
     return run->staging.flat != NULL
@@ -58,7 +56,7 @@ static lt_status reserve(const lt_run *run, void **memory, size_t *held, size_t 
 
 lt_status lt_run_stage_reduce_begin(lt_run *run, lt_mem gradients, int64_t first, int64_t count) {
     float *flat = run->staging.flat;
-    if (!is_staged(run) || run->grid.data_ranks == 1)
+    if (!run->staged || run->grid.data_ranks == 1)
         return lt_reducer_begin(run->reducer, floats_at(gradients), first, count);
     LT_CHECK(run->device->ops->download(run->device, flat + first, lt_at(gradients, first), count));
     return lt_reducer_begin(run->reducer, flat, first, count);
@@ -73,8 +71,9 @@ static lt_span own_share(const lt_run *run) {
 }
 
 lt_status lt_run_stage_reduce_end(lt_run *run, lt_mem gradients, lt_reducer_times *times) {
+    if (run->network.network == NULL) LT_CHECK(run->device->ops->synchronise(run->device));
     LT_CHECK(lt_reducer_end(run->reducer, times));
-    if (!is_staged(run) || run->grid.data_ranks == 1) return LT_OK;
+    if (!run->staged || run->grid.data_ranks == 1) return LT_OK;
     const lt_span own = own_share(run);
     run->device->ops->upload(run->device, lt_at(gradients, own.first), run->staging.flat + own.first,
                              own.end - own.first);
@@ -86,11 +85,10 @@ lt_status lt_run_stage_gather_parameters(lt_run *run, lt_mem parameters) {
     const int64_t elements = lt_model_registry(run->model)->elements;
     const lt_span own = own_share(run);
     float *flat = run->staging.flat;
-    if (!is_staged(run)) {
-        begin_in_place(run);
+    if (!run->staged) {
+        LT_CHECK(begin_in_place(run));
         LT_CHECK(lt_all_gather(&run->grid, &run->network, floats_at(parameters), lt_zero_cuts(run)));
-        end_in_place(run);
-        return LT_OK;
+        return end_in_place(run);
     }
     LT_CHECK(ops->download(run->device, flat + own.first, lt_at(parameters, own.first), own.end - own.first));
     LT_CHECK(lt_all_gather(&run->grid, NULL, flat, lt_zero_cuts(run)));
@@ -106,11 +104,10 @@ lt_status lt_run_stage_all_gather(lt_run *run, lt_mem values, const int64_t *cut
     const lt_grid *grid = &run->grid;
     const int own = grid->tensor_rank;
     const size_t size = lt_type_bytes(values.type);
-    if (!is_staged(run)) {
-        begin_in_place(run);
+    if (!run->staged) {
+        LT_CHECK(begin_in_place(run));
         LT_CHECK(lt_tensor_all_gather(grid, &run->network, values.address, size, cuts));
-        end_in_place(run);
-        return LT_OK;
+        return end_in_place(run);
     }
     lt_staging *staging = &run->staging;
     const int64_t all = cuts[grid->tensor_ranks], end = cuts[own + 1];
@@ -146,12 +143,11 @@ lt_status lt_run_stage_reduce_scatter(lt_run *run, lt_mem partial, const int64_t
     const lt_ops *ops = run->device->ops;
     const lt_grid *grid = &run->grid;
     lt_staging *staging = &run->staging;
-    if (!is_staged(run)) {
-        begin_in_place(run);
+    if (!run->staged) {
+        LT_CHECK(begin_in_place(run));
         LT_CHECK(lt_tensor_reduce_scatter(grid, &run->network, partial.address, cuts, scratch.address,
                                           own.address));
-        end_in_place(run);
-        return LT_OK;
+        return end_in_place(run);
     }
     const int64_t all = cuts[grid->tensor_ranks],
                   part = cuts[grid->tensor_rank + 1] - cuts[grid->tensor_rank];

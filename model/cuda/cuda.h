@@ -56,8 +56,8 @@ typedef struct lt_cuda_group {
 /* Makes an id; NULL: only looks for NCCL. LT_BAD_INPUT: there is none here, or one that is too old. Local. */
 lt_status lt_cuda_network_id(unsigned char *id);
 
-/* The network of a CUDA device; `groups` [LT_RANK_KINDS]. Close it before the device, and after what uses it.
- * LT_IO: NCCL fails. Collective on each group. */
+/* The network of a CUDA device; `groups` [LT_RANK_KINDS], or NULL: MPI, of memory on the device. Close it
+ * before the device, and after what uses it. LT_IO: NCCL fails. Collective on each group. */
 lt_status lt_cuda_network_open(lt_device *device, const lt_cuda_group *groups, lt_comm_device *result);
 void lt_cuda_network_close(lt_comm_device *opened);
 

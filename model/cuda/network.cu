@@ -1,4 +1,5 @@
-/* What carries elements from GPU to GPU: NCCL, on a stream of its own beside the device's (comm/device.h).
+/* What carries elements from GPU to GPU: NCCL, on a stream of its own beside the device's (comm/device.h), or
+ * MPI where it reads and writes a GPU's memory.
  *
  * Both kinds of ranks share that one stream, since the messages of two communicators must not overtake each
  * other differently on different ranks. Sums along the lane tree are sends, receives and additions here, so
@@ -120,6 +121,13 @@ static void add(void *context, float *destination, const float *source, int64_t 
     device->stream = own;
 }
 
+/* For MPI, which reads memory when it is told to: the network's stream is the device's. */
+static void add_now(void *context, float *destination, const float *source, int64_t count) {
+    const lt_cuda_network *network = network_of(context);
+    add(context, destination, source, count);
+    note(network, cudaStreamSynchronize(network->stream));
+}
+
 constexpr unsigned THREADS = 256;
 
 /* The sum of all parts in rank order, a thread an element: 2 bytes read of each part, and 2 written. `own` has
@@ -224,14 +232,10 @@ static void release(void *context, void *memory) {
 
 static lt_network make_functions() {
     lt_network functions = {};
-    functions.sum_bytes = sizeof(bf16);
     functions.send = send;
     functions.receive = receive;
     functions.flush = flush;
     functions.sum = sum;
-    functions.add_up = add_up;
-    functions.allocate = allocate;
-    functions.release = release;
     functions.after_device = after_device;
     functions.before_device = before_device;
     functions.finish = finish;
@@ -273,7 +277,16 @@ lt_status lt_cuda_network_open(lt_device *device, const lt_cuda_group *groups, l
     if (network == nullptr) return lt_fail(LT_IO, "no memory for a network of GPUs");
     network->device = cuda_of(device);
     result->context = network;
-    result->add = add;
+    result->add = groups != nullptr ? add : add_now;
+    result->on_main_thread = true;
+    result->add_up = add_up;
+    result->sum_bytes = sizeof(bf16);
+    result->allocate = allocate;
+    result->release = release;
+    if (groups == nullptr) {
+        network->stream = network->device->stream;
+        return LT_OK;
+    }
     result->network = &FUNCTIONS;
     const lt_status status = open_on(network, groups);
     if (status != LT_OK) lt_cuda_network_close(result);
@@ -289,6 +302,6 @@ void lt_cuda_network_close(lt_comm_device *opened) {
         if (ranks != nullptr) (network->under_way ? network->nccl.CommAbort : network->nccl.CommDestroy)(ranks);
     for (cudaEvent_t event : {network->began, network->ended, network->device_done, network->passed})
         if (event != nullptr) cudaEventDestroy(event);
-    if (network->stream != nullptr) cudaStreamDestroy(network->stream);
+    if (network->stream != nullptr && network->stream != network->device->stream) cudaStreamDestroy(network->stream);
     delete network;
 }

@@ -79,6 +79,11 @@ test_streams_wait_for_each_other() {
     EMULATED_EARLY=$early try_apart gives_the_bits_of_one_rank 2 parallel.backend=nccl parallel.zero=1
     EMULATED_EARLY=$early try_apart gives_the_bits_of_width 2 2 parallel.backend=nccl
   done
+  export EMULATED_LATE=1
+  for early in 0 1; do # the library reaches GPUs
+    LAZYTRAIN_CUDA_AWARE_MPI=$early try_apart gives_the_bits_of_one_rank 2 parallel.backend=mpi parallel.zero=1
+    LAZYTRAIN_CUDA_AWARE_MPI=$early try_apart gives_the_bits_of_width 2 2 parallel.backend=mpi
+  done
   all_held
 }
 
@@ -91,6 +96,10 @@ test_networks() {
   near fast out 1e-3
   expect 0 train 2 "${small[@]}" train.device=cuda parallel.reduction=fast parallel.zero=1 checkpoint.dir=sharded
   same_tensors "$(step_file sharded 4)" "$(step_file fast 4)"
+  rm -r out
+  LAZYTRAIN_CUDA_AWARE_MPI=1 expect 0 train 2 "${small[@]}" train.device=cuda parallel.backend=mpi parallel.reduction=fast
+  expect_line stderr 'data 2 x tensor 1; backend mpi between GPUs, '
+  near out fast 1e-3
   rm -r out
   EMULATED_NCCL=2600 expect 0 train 2 "${small[@]}" train.device=cuda
   expect_line stderr 'backend mpi through host memory \(libnccl.so.2 is version code 2600, expected 2700 or later\), '
@@ -133,7 +142,7 @@ test_bad_input() {
   EMULATED_NCCL=2600 EMULATED_DEVICES=2 try_apart refuses 2 'parallel.backend: nccl: libnccl.so.2 is version code 2600, expected 2700 or later; mpi goes without' 2 train.device=cuda parallel.backend=nccl
   EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
   EMULATED_MEMORY_MIB=1048576 try_apart refuses 2 "beside its GPU a rank needs [0-9]+.[0-9] GiB of the host's memory for copies and [0-9.]+ GiB are free; .* checkpoint.async: false$" 1 \
-    train.device=cuda checkpoint.async=true model.hidden_size=16384 model.num_layers=64 model.intermediate_size=49152
+    train.device=cuda checkpoint.async=true model.hidden_size=16384 model.num_layers=4 model.intermediate_size=16384
   LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda: a GPU needs the plugin cuda.so' 1 train.device=cuda
   all_held
 }

@@ -51,6 +51,7 @@ struct machine {
     int multiprocessors = number_of("EMULATED_MULTIPROCESSORS", 132);
     size_t used = 0;
     int streams = 0;
+    bool late = number_of("EMULATED_LATE", 0) != 0;
     std::map<void *, size_t> sizes, pinned;
     std::map<const void *, int> dynamic_limits;
 };
@@ -214,7 +215,7 @@ cudaError_t cudaFree(void *memory) {
 void emulated_put(cudaStream_t stream, std::function<void()> work) {
     if (stream == nullptr) return work();
     stream->work.push_back(std::move(work));
-    if (stream->early || there.streams == 1) drain(stream);
+    if (stream->early || (there.streams == 1 && !there.late)) drain(stream);
 }
 
 /* Of ordinary host memory a copy has left the host when the call returns, and one to it has arrived. Of pinned

@@ -22,8 +22,9 @@ $(eval $(call emulated_objects,plain,-O2 -fPIC))
 # Tests of operations and of the model run on the emulated GPU as they do on the CPU; others are of the emulation itself.
 EMULATED_UNIT := $(GPU_UNIT:%=$(BUILD)/tests/emulation/%)
 EMULATED_OWN  := $(patsubst tests/emulation/%.cpp,$(BUILD)/tests/emulation/%,$(wildcard tests/emulation/test_*.cpp))
-# The sanitizers make a fibre ten times as slow: they watch the operations, and the model goes without.
-EMULATED_MODEL := $(filter-out $(BUILD)/tests/emulation/test_ops_%,$(EMULATED_UNIT))
+# The sanitizers make a fibre ten times as slow: they watch the operations; the model goes without, and so does the second
+# round of attention's cases.
+EMULATED_MODEL := $(filter-out $(BUILD)/tests/emulation/test_ops_%,$(EMULATED_UNIT)) $(filter %_wide,$(EMULATED_UNIT))
 EMULATION_REST = $(EMULATION)/checked/tests/emulation/devices.o $(EMULATED) $(GPU_REFERENCE) $(GPU_MODEL)
 
 $(EMULATED_MODEL): $(BUILD)/tests/emulation/%: $(GPU)/obj/tests/unit/%.o $(EMULATION)/plain/tests/emulation/devices.o $(PLAIN) $(GPU_REFERENCE) $(GPU_MODEL)

@@ -228,9 +228,10 @@ template <typename type> cudaError_t cudaMallocHost(type **memory, size_t bytes)
     return error;
 }
 cudaError_t cudaFreeHost(void *memory);
-/* Puts work on a stream. The only stream does it at once; one of several as late as can be: when somebody
- * waits for it, and then no more than what that takes; those that EMULATED_EARLY names (bit n: the n-th that
- * was made) at once. So what one stream needs of another without waiting for it is not there. */
+/* Puts work on a stream. The only stream does it at once, unless EMULATED_LATE is 1; one of several as late
+ * as can be: when somebody waits for it, and then no more than what that takes; those that EMULATED_EARLY
+ * names (bit n: the n-th that was made) at once. So what one stream needs of another without waiting for it
+ * is not there. */
 void emulated_put(cudaStream_t stream, std::function<void()> work);
 cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute attribute, int value);
 template <typename function>
