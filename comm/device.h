@@ -50,9 +50,10 @@ typedef struct lt_network {
      */
     void (*after_device)(void *context);
     void (*before_device)(void *context);
-    /* Waits until all is done, device and network; *busy_ms and *waited_ms: how long the network worked since
-     * this was called last, and for how much of it the device had nothing else to do. LT_IO: a rank or the
-     * network is gone. */
+    /* after_device(), from which on finish() counts. */
+    void (*start)(void *context);
+    /* Waits until all is done, device and network; *busy_ms and *waited_ms: how long that took since start(),
+     * and for how much of it the device had nothing else to do. LT_IO: a rank or the network is gone. */
     lt_status (*finish)(void *context, double *busy_ms, double *waited_ms);
 } lt_network;
 

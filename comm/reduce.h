@@ -20,8 +20,8 @@ int lt_reduce_share(const lt_grid *grid);
 /* Replaces `values` outside this rank's share, elements [cuts[i], cuts[i + 1]) with i = lt_reduce_share(), by
  * what the ranks have that keep it. `cuts` [data_ranks + 1] is the same on every rank and rises from 0 to the
  * number of elements; shares may be empty. `device` says where the values lie; NULL: in host memory.
- * Collective on the data ranks; LT_BAD_INPUT unless their number is
- * a power of two; LT_IO if MPI fails. */
+ * Collective on the data ranks; LT_BAD_INPUT unless their number is a power of two; LT_IO if MPI or the
+ * network fails. */
 lt_status lt_all_gather(const lt_grid *grid, const lt_comm_device *device, float *values,
                         const int64_t *cuts);
 

@@ -292,7 +292,7 @@ lt_status lt_reducer_open(const lt_grid *grid, const lt_reducer_options *options
 /* Puts on the device's network what can be put now: without waiting, so that all of it can. */
 static lt_status put_buckets(lt_reducer *r) {
     const lt_comm_device *device = &r->options.device;
-    device->network->after_device(device->context);
+    (r->begun == r->options.count ? device->network->start : device->network->after_device)(device->context);
     while (look(r)) {
         bool moved;
         LT_CHECK(work(r, &moved));

@@ -47,7 +47,7 @@ typedef struct lt_run {
     double peak_gflops;                   /* of this rank: what utilisation is against; 0: not known */
     double device_bytes;                  /* free on this rank's GPU */
     char device_text[512];                /* for the banner */
-    const struct lt_cuda_functions *cuda; /* of a GPU; else NULL */
+    const struct lt_cuda_functions *cuda; /* of the plugin, where it was opened; else NULL */
     lt_comm_device network; /* where the device's elements lie, and what carries them; trainer/network.h */
     bool staged;            /* it can carry nothing on the device, so that all goes by way of the host */
     char network_text[320]; /* for the banner */

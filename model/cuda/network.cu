@@ -36,7 +36,7 @@ struct lt_cuda_network {
     cudaEvent_t began, ended, device_done; /* with times */
     cudaEvent_t passed;                    /* from one stream to the other */
     ncclComm_t ranks[LT_RANK_KINDS];
-    bool in_group, under_way; /* messages wait for flush(); something was put since finish() */
+    bool in_group, timed; /* messages wait for flush(); start() was called since finish() */
 };
 
 static lt_status open_library(nccl_functions *nccl) {
@@ -163,10 +163,14 @@ static void after(const lt_cuda_network *network, cudaStream_t later, cudaStream
 }
 
 static void after_device(void *context) {
-    lt_cuda_network *network = network_of(context);
+    const lt_cuda_network *network = network_of(context);
     after(network, network->stream, network->device->stream);
-    if (network->under_way) return;
-    network->under_way = true;
+}
+
+static void start(void *context) {
+    lt_cuda_network *network = network_of(context);
+    after_device(context);
+    network->timed = true;
     note(network, cudaEventRecord(network->began, network->stream));
 }
 
@@ -177,18 +181,20 @@ static void before_device(void *context) {
 
 /* Waits for what is on the network's stream, or for the news that it will never be done. */
 static lt_status await(const lt_cuda_network *network) {
-    cudaError_t error;
-    while ((error = cudaEventQuery(network->ended)) == cudaErrorNotReady) {
+    for (;;) {
+        const cudaError_t error = cudaEventQuery(network->ended);
         for (ncclComm_t ranks : network->ranks) {
             ncclResult_t result = ncclSuccess;
             if (ranks == nullptr) continue;
             LT_CHECK(check(network, "ncclCommGetAsyncError", network->nccl.CommGetAsyncError(ranks, &result)));
             if (result != ncclInProgress) LT_CHECK(check(network, "exchange between GPUs", result));
         }
+        if (error != cudaErrorNotReady) {
+            note(network, error);
+            return LT_OK;
+        }
         usleep(PAUSE_US);
     }
-    note(network, error);
-    return LT_OK;
 }
 
 static lt_status finish(void *context, double *busy_ms, double *waited_ms) {
@@ -197,8 +203,8 @@ static lt_status finish(void *context, double *busy_ms, double *waited_ms) {
     float busy = 0, waited = 0;
     *busy_ms = *waited_ms = 0;
     LT_CHECK(flush(context));
-    if (!network->under_way) return device->ops->synchronise(device);
-    network->under_way = false;
+    if (!network->timed) return lt_fail(LT_FAILED, "a network of GPUs was finished before it was started");
+    network->timed = false;
     note(network, cudaEventRecord(network->device_done, network->device->stream));
     note(network, cudaEventRecord(network->ended, network->stream));
     note(network, cudaStreamWaitEvent(network->device->stream, network->ended, 0));
@@ -236,6 +242,7 @@ static lt_network make_functions() {
     functions.receive = receive;
     functions.flush = flush;
     functions.sum = sum;
+    functions.start = start;
     functions.after_device = after_device;
     functions.before_device = before_device;
     functions.finish = finish;
@@ -297,9 +304,8 @@ void lt_cuda_network_close(lt_comm_device *opened) {
     lt_cuda_network *network = network_of(opened->context);
     *opened = {};
     if (network == nullptr) return;
-    /* What is under way may wait for a rank that is gone. */
     for (ncclComm_t ranks : network->ranks)
-        if (ranks != nullptr) (network->under_way ? network->nccl.CommAbort : network->nccl.CommDestroy)(ranks);
+        if (ranks != nullptr) (network->device->error == cudaSuccess ? network->nccl.CommDestroy : network->nccl.CommAbort)(ranks);
     for (cudaEvent_t event : {network->began, network->ended, network->device_done, network->passed})
         if (event != nullptr) cudaEventDestroy(event);
     if (network->stream != nullptr && network->stream != network->device->stream) cudaStreamDestroy(network->stream);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <deque>
@@ -183,8 +182,7 @@ bool meet(ncclComm_t ranks, const ncclUniqueId &id) {
 
 /* EMULATED_NCCL, or what this is modelled on. */
 ncclResult_t ncclGetVersion(int *version) {
-    const char *own = getenv("EMULATED_NCCL");
-    *version = own != nullptr ? atoi(own) : 22809;
+    *version = emulated_number("EMULATED_NCCL", 22809);
     return ncclSuccess;
 }
 

@@ -31,11 +31,7 @@ struct emulated_event {
     std::shared_ptr<mark> last; /* where it was recorded last, if it was */
 };
 
-namespace {
-
-constexpr size_t DEFAULT_SHARED = 48 << 10;
-
-int number_of(const char *variable, int otherwise) {
+int emulated_number(const char *variable, int otherwise) {
     const char *value = getenv(variable);
     if (value == nullptr) return otherwise;
     char *end;
@@ -44,14 +40,18 @@ int number_of(const char *variable, int otherwise) {
     return static_cast<int>(number);
 }
 
+namespace {
+
+constexpr size_t DEFAULT_SHARED = 48 << 10;
+
 struct machine {
-    int devices = number_of("EMULATED_DEVICES", 1);
-    size_t memory = static_cast<size_t>(number_of("EMULATED_MEMORY_MIB", 1024)) << 20;
-    int capability = number_of("EMULATED_CAPABILITY", 90);
-    int multiprocessors = number_of("EMULATED_MULTIPROCESSORS", 132);
+    int devices = emulated_number("EMULATED_DEVICES", 1);
+    size_t memory = static_cast<size_t>(emulated_number("EMULATED_MEMORY_MIB", 1024)) << 20;
+    int capability = emulated_number("EMULATED_CAPABILITY", 90);
+    int multiprocessors = emulated_number("EMULATED_MULTIPROCESSORS", 132);
     size_t used = 0;
     int streams = 0;
-    bool late = number_of("EMULATED_LATE", 0) != 0;
+    bool late = emulated_number("EMULATED_LATE", 0) != 0;
     std::map<void *, size_t> sizes, pinned;
     std::map<const void *, int> dynamic_limits;
 };
@@ -64,7 +64,7 @@ cudaError_t fault = cudaSuccess;
 
 /* EMULATED_FAULT_AT=N: launch number N and all after it meet the error that EMULATED_FAULT names. */
 void count_launch() {
-    static int left = number_of("EMULATED_FAULT_AT", -1);
+    static int left = emulated_number("EMULATED_FAULT_AT", -1);
     const char *name = getenv("EMULATED_FAULT");
     if (left > 0 && --left == 0)
         fault = name != nullptr && strcmp(name, "ECC") == 0 ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
@@ -248,7 +248,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     (void)flags;
-    static const int early = number_of("EMULATED_EARLY", 0);
+    static const int early = emulated_number("EMULATED_EARLY", 0);
     static int made = 0;
     there.streams++;
     *stream = new emulated_stream{made < 31 && (early >> made & 1) != 0, {}};

@@ -419,7 +419,6 @@ static void run_case(test_arena *arena, const void *context) {
 
 static void test_case(void **state) {
     const attention_case *c = *state;
-    if (LEFT_OUT(c)) return;
     problem p = make_problem(c);
     expect(&p);
     if (p.c.identical_keys)
@@ -485,7 +484,10 @@ int main(void) {
         {"the last queries alone, over all keys", test_last_rows, NULL, test_free_all, NULL},
         {"lazy at tau = 0 without bias is softmax", test_lazy_is_softmax, NULL, test_free_all, NULL},
     };
+    size_t count = 2;
     for (int i = 0; i < CASE_COUNT; i++)
-        tests[2 + i] = (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
-    return cmocka_run_group_tests_name("attention on a device", tests, NULL, NULL);
+        if (!(LEFT_OUT(&CASES[i])))
+            tests[count++] =
+                (struct CMUnitTest){CASES[i].name, test_case, NULL, test_free_all, (void *)&CASES[i]};
+    return _cmocka_run_group_tests("attention on a device", tests, count, NULL, NULL);
 }

@@ -189,6 +189,8 @@ struct cudaDeviceProp {
  * EMULATED_CAPABILITY (90), EMULATED_MULTIPROCESSORS (132); EMULATED_FAULT_AT=N (with EMULATED_FAULT=ECC)
  * makes launch N fail, and what comes after it. */
 void emulated_machine(int devices, size_t memory_bytes, int capability);
+/* The number that such a variable holds; `otherwise` where it is not set. */
+int emulated_number(const char *variable, int otherwise);
 
 const char *cudaGetErrorString(cudaError_t error);
 const char *cudaGetErrorName(cudaError_t error);
