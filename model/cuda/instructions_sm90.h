@@ -13,6 +13,7 @@
 #define LT_MODEL_CUDA_INSTRUCTIONS_SM90_H
 
 #include "model/cuda/instructions.h"
+#include "model/cuda/tensor_map.h"
 
 /* ---- operands in shared memory ---- */
 
@@ -140,6 +141,23 @@ static __device__ __forceinline__ void phases_arrive(uint64_t *phases) {
                  : "memory");
 }
 
+/* Arrives, and lets the phase end no sooner than `bytes` more have come by copy_tensor(). */
+static __device__ __forceinline__ void phases_expect(uint64_t *phases, unsigned bytes) {
+    asm volatile("{\n"
+                 ".reg .b64 state;\n"
+                 "mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1;\n"
+                 "}\n" ::"r"(shared_address(phases)),
+                 "r"(bytes)
+                 : "memory");
+}
+
+/* Arrives once all copies that this thread asked for by copy_async_16() and copy_async_4() are done; needs no
+ * commit and no wait. */
+static __device__ __forceinline__ void phases_arrive_copied(uint64_t *phases) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(phases))
+                 : "memory");
+}
+
 /* Waits until the phase of this parity is over, the present one or the one before; before the first, phase 1
  * is. */
 static __device__ __forceinline__ void phases_wait(uint64_t *phases, unsigned parity) {
@@ -153,6 +171,19 @@ static __device__ __forceinline__ void phases_wait(uint64_t *phases, unsigned pa
                      : "=r"(over)
                      : "r"(shared_address(phases)), "r"(parity)
                      : "memory");
+}
+
+/* ---- bulk copies ---- */
+
+/* cp.async.bulk.tensor, by one thread: begins to copy a box of a map of lt_cuda_map_rows() (tensor_map.h) to
+ * `to`, a multiple of 1024, as an operand's matrix; what lies beyond the head's rows becomes 0. All bytes of
+ * the box count for the present phase of `phases`, which one thread has told to expect them. */
+static __device__ __forceinline__ void copy_tensor(void *to, const CUtensorMap &map, int column, int head,
+                                                   int row, int batch, uint64_t *phases) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+                 "[%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(to)),
+                 "l"(&map), "r"(column), "r"(head), "r"(row), "r"(batch), "r"(shared_address(phases))
+                 : "memory");
 }
 
 /* ---- registers ---- */
