@@ -114,11 +114,11 @@ struct block {
     std::vector<array> arrays;
     unsigned char *dynamic;
     std::vector<int> writers; /* of each unit of dynamic: who wrote it and made no fence since, or -1 */
-    std::shared_ptr<void> kept;
+    std::shared_ptr<void> kept, phases;
     uint64_t turns, held; /* a bit for each warp */
 };
 
-uint64_t order_seed;
+uint64_t order_seed, later_state;
 std::mutex one_kernel;
 std::vector<unsigned char *> free_stacks;
 const char *kernel_name;
@@ -277,6 +277,36 @@ unsigned char *nan_filled(size_t bytes, size_t alignment) {
     return static_cast<unsigned char *>(memory);
 }
 
+bool in_dynamic(const block *b, const void *address) {
+    const unsigned char *at = static_cast<const unsigned char *>(address);
+    return b->dynamic != nullptr && at >= b->dynamic && at < b->dynamic + dynamic_size;
+}
+
+size_t unit_of(const block *b, const void *address) {
+    return static_cast<size_t>(static_cast<const unsigned char *>(address) - b->dynamic) / UNIT;
+}
+
+/* `writer` owes a fence. */
+void note(fibre *writer, const void *address, size_t bytes) {
+    block *b = writer->home;
+    if (!in_dynamic(b, address)) return;
+    const void *last = static_cast<const unsigned char *>(address) + bytes - 1;
+    for (size_t unit = unit_of(b, address); unit <= unit_of(b, last); unit++) {
+        b->writers[unit] = static_cast<int>(writer->number);
+        writer->unfenced.push_back(unit);
+    }
+}
+
+void carry_out(const std::vector<copy> &copies, fibre *asked) {
+    for (const copy &c : copies) {
+        if (c.from == nullptr)
+            memset(c.to, 0, c.bytes);
+        else
+            memcpy(c.to, c.from, c.bytes);
+        note(asked, c.to, c.bytes);
+    }
+}
+
 } // namespace
 
 void fail(const char *format, ...) {
@@ -290,7 +320,11 @@ void fail(const char *format, ...) {
 }
 
 void set_order(uint64_t seed) {
-    order_seed = seed;
+    order_seed = later_state = seed;
+}
+
+bool later() {
+    return order_seed == 1 || (order_seed > 1 && draw(&later_state) % 2 != 0);
 }
 
 int lane() {
@@ -415,37 +449,6 @@ const void *from(int lane_number) {
     return w->slots[(self->exchanges - 1) % 2][lane_number & 31];
 }
 
-void shared_access(const void *address, size_t bytes) {
-    exchange(0xffffffffu, "an access to shared memory", &address, sizeof address);
-    count_access(bytes);
-}
-
-void count_access(size_t bytes) {
-    if (lane() != 0) return; /* who counts for all */
-    uintptr_t addresses[WARP];
-    for (unsigned i = 0; i < WARP; i++) {
-        memcpy(&addresses[i], from(static_cast<int>(i)), sizeof addresses[i]);
-        if (addresses[i] % bytes != 0)
-            fail("an access of %zu bytes to a shared address that is no multiple of that", bytes);
-    }
-    /* Of 4 bytes all lanes go at once, of 8 a half, of 16 a quarter of the warp; one turn serves one word of
-     * each of the 32 banks, to all who want that word. */
-    const size_t together = WARP * 4 / bytes;
-    for (size_t group = 0; group < WARP; group += together) {
-        uintptr_t words[WARP][WARP];
-        size_t turns[WARP] = {}, most = 0;
-        for (size_t i = group; i < group + together; i++)
-            for (uintptr_t word = addresses[i] / 4; word < (addresses[i] + bytes) / 4; word++) {
-                uintptr_t *bank = words[word % WARP];
-                size_t &used = turns[word % WARP];
-                if (std::find(bank, bank + used, word) == bank + used) bank[used++] = word;
-                most = std::max(most, used);
-            }
-        count.shared_accesses++;
-        count.bank_conflicts += most - 1;
-    }
-}
-
 void copy_later(void *to, const void *from, size_t bytes, bool there) {
     if (there && reinterpret_cast<uintptr_t>(from) % bytes != 0)
         fail("an asynchronous copy of %zu bytes from an address that is no multiple of that", bytes);
@@ -461,14 +464,18 @@ void commit_copies() {
 void wait_for_copies(int left) {
     auto &groups = current->groups;
     while (groups.size() > static_cast<size_t>(left)) {
-        for (const copy &c : groups.front())
-            if (c.from == nullptr)
-                memset(c.to, 0, c.bytes);
-            else
-                memcpy(c.to, c.from, c.bytes);
-        for (const copy &c : groups.front()) note_write(c.to, c.bytes);
+        carry_out(groups.front(), current);
         groups.erase(groups.begin());
     }
+}
+
+std::function<void()> take_copies() {
+    commit_copies();
+    std::vector<std::vector<copy>> groups;
+    groups.swap(current->groups);
+    return [groups, asked = current] {
+        for (const std::vector<copy> &group : groups) carry_out(group, asked);
+    };
 }
 
 int thread_number() {
@@ -483,14 +490,12 @@ std::shared_ptr<void> &kept_for_block() {
     return current->home->kept;
 }
 
+std::shared_ptr<void> &phases_of_block() {
+    return current->home->phases;
+}
+
 void note_write(const void *address, size_t bytes) {
-    block *b = current->home;
-    const uintptr_t at = reinterpret_cast<uintptr_t>(address), base = reinterpret_cast<uintptr_t>(b->dynamic);
-    if (b->dynamic == nullptr || at < base || at >= base + dynamic_size) return;
-    for (size_t unit = (at - base) / UNIT; unit <= (at - base + bytes - 1) / UNIT; unit++) {
-        b->writers[unit] = thread_number();
-        current->unfenced.push_back(unit);
-    }
+    note(current, address, bytes);
 }
 
 void fence_writes() {
@@ -501,7 +506,7 @@ void fence_writes() {
 
 int unfenced_writer(const void *address) {
     const block *b = current->home;
-    return b->writers[static_cast<size_t>(static_cast<const unsigned char *>(address) - b->dynamic) / UNIT];
+    return in_dynamic(b, address) ? b->writers[unit_of(b, address)] : -1;
 }
 
 } // namespace emulation

@@ -37,6 +37,10 @@ namespace emulation {
  * that follow. */
 void set_order(uint64_t seed);
 
+/* Whether what a GPU may do at once or later is done later: in ascending order never, in descending order
+ * always. */
+bool later();
+
 /* What the launches so far did. */
 struct counts {
     uint64_t launches, threads, barriers, exchanges;
@@ -78,15 +82,19 @@ void count_access(size_t bytes);
 void copy_later(void *to, const void *from, size_t bytes, bool there);
 void commit_copies();
 void wait_for_copies(int left);
+/* Takes them from this thread: who calls what is returned has waited for them. */
+std::function<void()> take_copies();
 
-/* This thread's number in its block; what twins keep for a thread and for its block, and free with them. */
+/* This thread's number in its block; what twins keep for a thread and for its block, and free with them:
+ * warpgroup.cpp and, for the block's barriers in shared memory, phases.cpp. */
 int thread_number();
 std::shared_ptr<void> &kept_for_thread();
 std::shared_ptr<void> &kept_for_block();
+std::shared_ptr<void> &phases_of_block();
 
-/* The asynchronous proxy, by which wgmma reads dynamic shared memory: what this thread wrote by
- * shared_write() or cp.async is not there for it before the thread's fence. unfenced_writer() of 16 bytes at
- * `address`: a thread that owes one, or -1. */
+/* The asynchronous proxy, by which wgmma reads dynamic shared memory and bulk copies write it: what this
+ * thread wrote by shared_write() or cp.async is not there for it before the thread's fence. unfenced_writer()
+ * of 16 bytes at `address`: a thread that owes one, or -1. */
 void note_write(const void *address, size_t bytes);
 void fence_writes();
 int unfenced_writer(const void *address);

@@ -1,4 +1,5 @@
 /* CUDA's runtime on the host: devices, memory, streams, copies, errors. */
+#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -147,6 +148,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     properties->minor = there.capability % 10;
     properties->multiProcessorCount = there.multiprocessors;
     properties->sharedMemPerBlockOptin = most_shared();
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version, unsigned long long,
+                                             cudaDriverEntryPointQueryResult *found) {
+    const bool there = strcmp(name, "cuTensorMapEncodeTiled") == 0 && version >= 12000;
+    *found = there ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+    *function = there ? reinterpret_cast<void *>(cuTensorMapEncodeTiled) : nullptr;
     return answer(cudaSuccess);
 }
 

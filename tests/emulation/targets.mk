@@ -2,9 +2,9 @@
 # plugin, by which the whole program computes on an emulated GPU. Switching stacks is written for x86-64.
 
 EMULATION := $(BUILD)/emulation
-EMULATION_FLAGS := -std=c++17 -Wno-unknown-pragmas -Itests/emulation/include -Itests/gpu/include -I. -Wall -Wextra -Wconversion -g -pthread
+EMULATION_FLAGS := -std=c++17 -Wno-unknown-pragmas -Wno-psabi -Itests/emulation/include -Itests/gpu/include -I. -Wall -Wextra -Wconversion -g -pthread
 EMULATION_SANITIZE := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-EMULATION_SOURCES := $(CUDA_SOURCES) tests/emulation/fibres.cpp tests/emulation/warpgroup.cpp tests/emulation/runtime.cpp tests/emulation/cublaslt.cpp tests/emulation/nccl.cpp
+EMULATION_SOURCES := $(CUDA_SOURCES) $(patsubst %,tests/emulation/%.cpp,fibres banks warpgroup phases bulk_copies runtime cublaslt nccl)
 EMULATED := $(patsubst %,$(EMULATION)/checked/%.o,$(basename $(EMULATION_SOURCES)))
 PLAIN    := $(patsubst %,$(EMULATION)/plain/%.o,$(basename $(EMULATION_SOURCES)))
 

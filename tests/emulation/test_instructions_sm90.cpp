@@ -194,6 +194,144 @@ static void test_phases(void **state) {
     }
 }
 
+/* The first warp hands on numbers that it copies itself, and waits for none. */
+static __global__ void copied_kernel(const float *from, float *to) {
+    LT_SHARED(float, numbers, WARP);
+    LT_SHARED(uint64_t, phases, 2);
+    const unsigned thread = threadIdx.x;
+    if (thread == 0) {
+        phases_open(&phases[0], WARP);
+        phases_open(&phases[1], WARP);
+    }
+    __syncthreads();
+    for (unsigned round = 0; round < ROUNDS; round++)
+        if (thread < WARP) {
+            phases_wait(&phases[1], (round & 1) ^ 1);
+            copy_async_4(&numbers[thread], from + round * WARP + thread, round != 2);
+            phases_arrive_copied(&phases[0]);
+        } else {
+            phases_wait(&phases[0], round & 1);
+            to[(round + 1) * WARP - 1 - (thread - WARP)] = shared_read(&numbers[2 * WARP - 1 - thread]);
+            phases_arrive(&phases[1]);
+        }
+}
+
+static void test_copied(void **state) {
+    (void)state;
+    mirrored from(ROUNDS * WARP), to(ROUNDS * WARP);
+    from.draw(101);
+    check(LT_LAUNCH(copied_kernel, 1, 2 * WARP, 0, nullptr, from.device, to.device));
+    to.take();
+    for (size_t i = 0; i < ROUNDS * WARP; i++)
+        assert_true(to.host[i] == (i / WARP == 2 ? 0.0f : from.host[i]));
+}
+
+/* ---- bulk copies ---- */
+
+enum { BATCH = 2, TENSOR_ROWS = 50, HEADS = 3, BOX_ROWS = 32, PADDING = 8, PAIRS = 3 };
+
+/* The first elements of boxes, for heads of two boxes' columns. A pair shares a phase. */
+struct box_place {
+    int part, head, row, batch; /* part: the column, in 32nds of a box's columns */
+};
+static __host__ __device__ constexpr box_place box_at(int box) {
+    constexpr box_place PLACES[2 * PAIRS] = {{0, 0, 0, 0},  {32, 2, 30, 1}, {32, 1, -5, 1},
+                                             {48, 0, 7, 0}, {0, 2, 49, 0},  {0, 1, TENSOR_ROWS, 0}};
+    return PLACES[box];
+}
+static __host__ __device__ constexpr int column_of(int box, int columns) {
+    return box_at(box).part * columns / 32;
+}
+
+template <int columns> struct boxes_shared {
+    alignas(1024) bf16 boxes[2][BOX_ROWS * columns];
+    uint64_t full;
+};
+
+/* Boxes by way of two places, to `to` as plain rows. */
+template <int columns>
+static __global__ void boxes_kernel(const __grid_constant__ CUtensorMap map, bf16 *to) {
+    LT_DYNAMIC_SHARED(boxes_shared<columns>, shared);
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) {
+        phases_open(&shared->full, 1);
+        fence_async_proxy();
+    }
+    __syncthreads();
+    for (int pair = 0; pair < PAIRS; pair++) {
+        if (thread == 0) {
+            phases_expect(&shared->full, sizeof shared->boxes);
+            for (int i = 0; i < 2; i++) {
+                const box_place at = box_at(2 * pair + i);
+                copy_tensor(shared->boxes[i], map, column_of(2 * pair + i, columns), at.head, at.row,
+                            at.batch, &shared->full);
+            }
+        }
+        phases_wait(&shared->full, static_cast<unsigned>(pair & 1));
+        for (int i = thread; i < 2 * BOX_ROWS * columns; i += GROUP)
+            to[pair * 2 * BOX_ROWS * columns + i] =
+                shared->boxes[i / (BOX_ROWS * columns)]
+                             [swizzled<columns * 2>(i % (BOX_ROWS * columns) * 2) / 2];
+        __syncthreads();
+    }
+}
+
+/* Where element (column, head, row, batch) lies, or -1. */
+static int64_t place_in_tensor(const head_rows &of, int64_t column, int64_t head, int64_t row,
+                               int64_t batch) {
+    return column < of.head_size && row >= 0 && row < of.rows
+               ? column + head * of.head_size + (batch * of.rows + row) * of.stride
+               : -1;
+}
+
+template <int columns> static void check_boxes() {
+    constexpr int64_t HEAD = 2 * columns, STRIDE = HEADS * HEAD + PADDING;
+    std::vector<uint16_t> elements(BATCH * TENSOR_ROWS * STRIDE), boxes(2 * PAIRS * BOX_ROWS * columns);
+    for (size_t i = 0; i < elements.size(); i++) elements[i] = static_cast<uint16_t>(i * 7 + 1);
+    bf16 *tensor, *copied;
+    CUtensorMap map;
+    assert_int_equal(cudaMalloc(&tensor, elements.size() * sizeof(bf16)), cudaSuccess);
+    assert_int_equal(cudaMalloc(&copied, boxes.size() * sizeof(bf16)), cudaSuccess);
+    cudaMemcpy(tensor, elements.data(), elements.size() * sizeof(bf16), cudaMemcpyHostToDevice);
+    const head_rows rows = {tensor, HEAD, HEADS, TENSOR_ROWS, BATCH, STRIDE};
+    assert_true(lt_cuda_map_rows(&map, rows, columns, BOX_ROWS));
+    check(LT_LAUNCH(boxes_kernel<columns>, 1, GROUP, sizeof(boxes_shared<columns>), nullptr, map, copied));
+    cudaMemcpy(boxes.data(), copied, boxes.size() * sizeof(bf16), cudaMemcpyDeviceToHost);
+    for (int i = 0; i < static_cast<int>(boxes.size()); i++) {
+        const int box = i / (BOX_ROWS * columns), in_box = i % (BOX_ROWS * columns);
+        const box_place at = box_at(box);
+        const int64_t place = place_in_tensor(rows, column_of(box, columns) + in_box % columns, at.head,
+                                              at.row + in_box / columns, at.batch);
+        assert_int_equal(boxes[static_cast<size_t>(i)], place < 0 ? 0 : elements[static_cast<size_t>(place)]);
+    }
+    cudaFree(tensor), cudaFree(copied);
+}
+
+static void test_boxes(void **state) {
+    (void)state;
+    check_boxes<64>();
+    check_boxes<32>();
+}
+
+/* Rows that no map can have. */
+static void test_impossible_maps(void **state) {
+    (void)state;
+    bf16 *base;
+    CUtensorMap map;
+    assert_int_equal(cudaMalloc(&base, 4096), cudaSuccess);
+    const head_rows rows = {base, 64, 2, 5, 1, 128};
+    head_rows odd_base = rows, odd_stride = rows, far_rows = rows, none = rows;
+    odd_base.base = base + 1;
+    odd_stride.stride = 129;
+    far_rows.stride = int64_t{1} << 40;
+    none.rows = 0;
+    assert_true(lt_cuda_map_rows(&map, rows, 64, 256));
+    assert_true(!lt_cuda_map_rows(&map, rows, 64, 257));
+    for (const head_rows &impossible : {odd_base, odd_stride, far_rows, none})
+        assert_true(!lt_cuda_map_rows(&map, impossible, 64, 16));
+    cudaFree(base);
+}
+
 /* ---- registers ---- */
 
 /* Three warpgroups of at most 168 each, as attention's: the first gives what the others take. */
@@ -216,9 +354,9 @@ static void test_registers(void **state) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(test_along_rows),
-        cmocka_unit_test(test_across_rows),
-        cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_along_rows), cmocka_unit_test(test_across_rows),
+        cmocka_unit_test(test_phases),     cmocka_unit_test(test_copied),
+        cmocka_unit_test(test_boxes),      cmocka_unit_test(test_impossible_maps),
         cmocka_unit_test(test_registers),
     };
     cudaDeviceProp properties;

@@ -1,19 +1,10 @@
 /* The emulation of a warpgroup's products ends a kernel that relies on luck: each case is a kernel with one
  * flaw, in a process of its own, and what is said of it. */
 #include "model/cuda/instructions_sm90.h"
+#include "tests/emulation/flaws.h"
 
 #include <cmath>
-#include <cstdarg>
-#include <cstddef>
-#include <cstdint>
-#include <cstdio>
 #include <cstdlib>
-#include <csetjmp>
-#include <sys/wait.h>
-#include <unistd.h>
-extern "C" {
-#include <cmocka.h>
-}
 
 namespace {
 
@@ -66,28 +57,6 @@ void run(flaw which) {
     }
 }
 
-/* What `which` writes to stderr before it aborts, or "" where it ends well. */
-void said(flaw which, char *text, size_t size) {
-    int ends[2], status = 0;
-    assert_int_equal(pipe(ends), 0);
-    fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        run(which);
-        _exit(0);
-    }
-    close(ends[1]);
-    size_t used = 0;
-    for (ssize_t got; used + 1 < size && (got = read(ends[0], text + used, size - used - 1)) > 0;)
-        used += static_cast<size_t>(got);
-    text[used] = '\0';
-    close(ends[0]);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(which == NONE ? WIFEXITED(status) && WEXITSTATUS(status) == 0
-                              : !WIFEXITED(status) || WEXITSTATUS(status) != 0);
-}
-
 void test_flaws(void **state) {
     (void)state;
     static const struct {
@@ -104,11 +73,7 @@ void test_flaws(void **state) {
         {A_WARP_ELSEWHERE, "threads of a warpgroup are at different products"},
         {BEYOND, "of shared memory"},
     };
-    for (const auto &c : CASES) {
-        char text[4096];
-        said(c.which, text, sizeof text);
-        if (strstr(text, c.words) == nullptr) fail_msg("%s: said was: %s", c.words, text);
-    }
+    for (const auto &c : CASES) check_said(c.words, [&c] { run(c.which); });
 }
 
 } // namespace

@@ -215,44 +215,4 @@ void wait_for_products() {
     own.fenced = false;
 }
 
-/* ---- barriers in shared memory ---- */
-
-namespace {
-
-/* How they lie there is our own affair. */
-struct phases_state {
-    uint16_t mark, parity, arrivals, missing;
-};
-static_assert(sizeof(phases_state) == sizeof(uint64_t), "an mbarrier is 64 bits");
-constexpr uint16_t MARK = 0xba44;
-
-phases_state state_of(const uint64_t *phases) {
-    phases_state state;
-    memcpy(&state, phases, sizeof state);
-    if (state.mark != MARK) fail("a barrier in shared memory that nobody opened");
-    return state;
-}
-
-} // namespace
-
-void open_phases(uint64_t *phases, unsigned arrivals) {
-    const uint16_t all = static_cast<uint16_t>(arrivals);
-    const phases_state state = {MARK, 0, all, all};
-    memcpy(phases, &state, sizeof state);
-}
-
-void arrive(uint64_t *phases) {
-    phases_state state = state_of(phases);
-    if (--state.missing == 0) {
-        state.missing = state.arrivals;
-        state.parity ^= 1;
-    }
-    memcpy(phases, &state, sizeof state);
-}
-
-void wait_for_phase(uint64_t *phases, unsigned parity) {
-    wait_until("a phase of a barrier in shared memory",
-               [phases, parity] { return state_of(phases).parity != parity; });
-}
-
 } // namespace emulation

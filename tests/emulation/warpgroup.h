@@ -1,5 +1,4 @@
-/* Products of a warpgroup and barriers in shared memory, on the host: what instructions_sm90.h's twin is made
- * of.
+/* Products of a warpgroup, on the host: what instructions_sm90.h's twin of wgmma is made of.
  *
  * A product is as adverse as the manual lets it be. Its sums are NaN from the call until the wait. Shared
  * memory is read when the first thread of the warpgroup calls, and again when the last one waits, and must be
@@ -21,10 +20,6 @@ void multiply_later(float *c, int columns, const unsigned *a, uint64_t a_place, 
 void fence_products();
 void commit_products();
 void wait_for_products();
-
-void open_phases(uint64_t *phases, unsigned arrivals);
-void arrive(uint64_t *phases);
-void wait_for_phase(uint64_t *phases, unsigned parity);
 
 } // namespace emulation
 

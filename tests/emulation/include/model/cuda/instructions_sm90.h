@@ -1,5 +1,5 @@
 /* The twin of model/cuda/instructions_sm90.h, by the PTX ISA manual ("Asynchronous warpgroup level matrix
- * instructions"). tests/emulation/warpgroup.h says how products run.
+ * instructions"). tests/emulation/warpgroup.h says how products run, phases.h and bulk_copies.h how copies do.
  *
  *   descriptor   bits 0-13: the address in shared memory / 16; 16-29: leading byte offset / 16; 32-45: stride
  * byte offset / 16; 49-51: base offset, 0 here; 62-63: 1 for swizzling by 128 bytes, 2 by 64 k along rows
@@ -13,6 +13,9 @@
 #define LT_MODEL_CUDA_INSTRUCTIONS_SM90_H
 
 #include "model/cuda/instructions.h"
+#include "model/cuda/tensor_map.h"
+#include "tests/emulation/bulk_copies.h"
+#include "tests/emulation/phases.h"
 #include "tests/emulation/warpgroup.h"
 
 template <int row_bytes> constexpr int swizzled(int offset) {
@@ -57,8 +60,19 @@ inline void phases_open(uint64_t *phases, unsigned arrivals) {
 inline void phases_arrive(uint64_t *phases) {
     emulation::arrive(phases);
 }
+inline void phases_expect(uint64_t *phases, unsigned bytes) {
+    emulation::arrive_expecting(phases, bytes);
+}
+inline void phases_arrive_copied(uint64_t *phases) {
+    emulation::arrive_copied(phases);
+}
 inline void phases_wait(uint64_t *phases, unsigned parity) {
     emulation::wait_for_phase(phases, parity);
+}
+
+inline void copy_tensor(void *to, const CUtensorMap &map, int column, int head, int row, int batch,
+                        uint64_t *phases) {
+    emulation::copy_box(to, map, {column, head, row, batch}, phases);
 }
 
 template <int COUNT> void registers_at_most() {
