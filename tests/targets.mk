@@ -28,6 +28,14 @@ $(BUILD)/tests/mpi/%: $(BUILD)/obj/tests/mpi/%.o $(REFERENCE) $(BUILD)/liblazytr
 
 $(BUILD)/tests/unit/%: EXTRA := $(HDF5_CFLAGS)
 
+# Plans of cuDNN's, with a driver in place of a GPU's.
+$(BUILD)/tests/unit/test_cudnn: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/gpu/cudnn_*.c)) | $(BUILD)/tests/gpu/libcuda.so.1
+$(BUILD)/obj/tests/unit/test_cudnn.o: EXTRA := -DDRIVER='"$(abspath $(BUILD))/tests/gpu/libcuda.so.1"'
+
+$(BUILD)/tests/gpu/libcuda.so.1: tests/gpu/driver.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(CFLAGS) -shared -fPIC -Wl,-soname,libcuda.so.1 -o $@ $<
+
 # The shim that makes calls fail: linked into tests, and preloaded to the program.
 $(BUILD)/tests/unit/test_save_faults $(BUILD)/tests/mpi/test_checkpoint_mpi: $(BUILD)/obj/tests/fault/shim.o
 

@@ -30,6 +30,10 @@ typedef struct lt_cuda_description {
 /* Of a CUDA device. Local. */
 lt_status lt_cuda_device_describe(lt_device *device, lt_cuda_description *description);
 
+/* The stream, a cudaStream_t, on which operations are queued: for libraries that a measurement compares with.
+ * Local. */
+void *lt_cuda_stream(lt_device *device);
+
 /* Backward of attention for head sizes 64, 96 and 128: in two kernels, of queries and of keys, or in one that
  * does both, where the chip can (model/cuda/attention.cu says when). Each gives the same bits in every run;
  * the two forms sum dq and db in other orders. For tests and measurements: whatever the shape, before

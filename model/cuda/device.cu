@@ -250,3 +250,7 @@ lt_status lt_cuda_device_describe(lt_device *base, lt_cuda_description *descript
     description->peak_tflops = stated_peak(device->chip);
     return LT_OK;
 }
+
+void *lt_cuda_stream(lt_device *device) {
+    return cuda_of(device)->stream;
+}

@@ -1,6 +1,6 @@
 /* Attention forward of lazy_attention_forward.cu for compute capability 9.0, by wgmma: the same two passes,
- * the same live bits, head sizes D of 64, 96 and 128, where 16 bytes can be moved at a time and the driver makes maps
- * of the rows.
+ * the same live bits, head sizes D of 64, 96 and 128, where 16 bytes can be moved at a time and the
+ * driver makes maps of the rows.
  *
  * A block of three warpgroups has 128 queries of one head. Two of them compute, 64 queries each, 16 for each
  * warp. A warp of the third copies the queries, and tiles of 64 keys, or of as many values, from the diagonal
@@ -114,8 +114,8 @@ template <int D> __device__ __forceinline__ void end_place(forward_shared<D> &sh
 }
 
 template <int D>
-__device__ __forceinline__ void load_tile(forward_shared<D> &shared, const place &next, const CUtensorMap &map,
-                                          const query_block &block, int tile) {
+__device__ __forceinline__ void load_tile(forward_shared<D> &shared, const place &next,
+                                          const CUtensorMap &map, const query_block &block, int tile) {
     load_operand<D, TILE_KEYS>(shared.ring[next.slot], map, block.key_head, tile * TILE_KEYS, block.batch,
                                &shared.full[next.slot]);
 }
@@ -386,7 +386,8 @@ __device__ void compute_block(forward_shared<D> &shared, const attention_job &jo
 }
 
 template <int D, bool LAZY>
-__global__ void __launch_bounds__(BLOCK, 1) forward(attention_job job, const __grid_constant__ tensor_maps maps) {
+__global__ void __launch_bounds__(BLOCK, 1)
+    forward(attention_job job, const __grid_constant__ tensor_maps maps) {
     LT_DYNAMIC_SHARED(forward_shared<D>, shared);
     const query_block block = open_block(job);
     if (threadIdx.x == 0) {

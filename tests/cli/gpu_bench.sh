@@ -18,8 +18,10 @@ test_smoke() {
       }
       die "live tiles: $result->{live}" if $kind eq "attention" && ($result->{live} < 0 || $result->{live} > 1);
     }
+    die "cuDNN on an emulated GPU" unless exists $all->{cudnn} && !defined $all->{cudnn};
     die join " ", %kinds unless $kinds{product} == 4 && $kinds{attention} == 10 && $kinds{steps} == 1;
   ' stdout || fail "$(cat stdout)"
+  expect_line stderr '^attention is not measured against cuDNN: the GPU is emulated$'
 }
 
 test_no_gpu() {

@@ -46,9 +46,9 @@ $(EMULATED_SM90): $(GPU)/obj/tests/emulation/ops_attention_sm90.o $(EMULATION)/p
 	$(CXX) -o $@ $^ -lm -pthread
 
 # make gpu-bench's program, for its smoke test.
-$(EMULATION)/bench: $(GPU)/obj/tests/gpu/bench.o $(PLAIN) $(GPU_MODEL)
+$(EMULATION)/bench: $(GPU_BENCH) $(PLAIN) $(GPU_MODEL)
 	@mkdir -p $(@D)
-	$(CXX) -o $@ $^ -lm -pthread
+	$(CXX) -o $@ $^ -ldl -lm -pthread
 
 $(EMULATION)/plugins/cuda.so: $(PLAIN)
 	@mkdir -p $(@D)

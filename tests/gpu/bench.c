@@ -1,28 +1,20 @@
 /* `make gpu-bench`: attention, matrix products and whole training steps on the first GPU, as JSON on standard
  * output and a table on standard error. Every rate is the median of repeated batches of calls, timed on the
- * host from an empty stream to an empty stream; ratios are to what was measured in the same run. `--smoke`:
- * sizes that an emulated GPU finishes in seconds, to show that the program works.
+ * host from an empty stream to an empty stream; ratios are to what was measured in the same run: our softmax
+ * attention and, where the library is, cuDNN's, once it has given the same numbers. `--smoke`: sizes that an
+ * emulated GPU finishes in seconds, to show that the program works.
  *
  * Live tiles are made, not assumed: two elements of each head carry an angle that grows along the row, so
  * that scores fall with the distance as fast as a factor says, which is searched for. The others are noise.
  */
-#include "model/cuda/cuda.h"
 #include "model/step.h"
+#include "tests/gpu/bench.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-typedef struct bench {
-    lt_device *device;
-    lt_cuda_description chip;
-    bool smoke;
-    int64_t tokens, hidden; /* of attention and matrix products: 16 Ki x 1024 */
-    double gemm_tflops;     /* the best seen */
-    bool comma;
-} bench;
 
 static void check(lt_status status) {
     if (status == LT_OK) return;
@@ -47,10 +39,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-typedef void (*operation)(bench *b, void *context);
-
-/* Seconds of a call: the median of batches of a tenth of a second each. */
-static double seconds_of(bench *b, operation run, void *context) {
+double bench_seconds(bench *b, bench_operation run, void *context) {
     enum { BATCHES = 5 };
     double each[BATCHES];
     run(b, context);
@@ -95,7 +84,7 @@ static void give(bench *b, lt_mem mem, int64_t count) {
     b->device->ops->release(b->device, mem, (size_t)count * lt_type_bytes(mem.type));
 }
 
-static void entry(bench *b) {
+void bench_entry(bench *b) {
     printf("%s\n    ", b->comma ? "," : "");
     b->comma = true;
 }
@@ -112,10 +101,10 @@ static void measure_product(bench *b, const char *what, int64_t n, int64_t k) {
     gemm.a = take(b, LT_BFLOAT16, m * k);
     gemm.b = take(b, LT_BFLOAT16, n * k);
     gemm.c = take(b, LT_BFLOAT16, m * n);
-    const double seconds = seconds_of(b, multiply, &gemm),
+    const double seconds = bench_seconds(b, multiply, &gemm),
                  rate = 2e-12 * (double)(m * n) * (double)k / seconds;
     if (rate > b->gemm_tflops) b->gemm_tflops = rate;
-    entry(b);
+    bench_entry(b);
     printf("{\"product\": \"%s\", \"m\": %lld, \"n\": %lld, \"k\": %lld, \"tflops\": %.4g", what,
            (long long)m, (long long)n, (long long)k, rate);
     if (b->chip.peak_tflops > 0) printf(", \"share_of_peak\": %.4g", rate / b->chip.peak_tflops);
@@ -249,36 +238,50 @@ static double seek_live(bench *b, attention_problem *p, double wanted) {
 
 static double backward_seconds(bench *b, attention_problem *p, lt_cuda_backward form) {
     lt_cuda_choose_backward(b->device, form);
-    const double seconds = seconds_of(b, backward, p);
+    const double seconds = bench_seconds(b, backward, p);
     lt_cuda_choose_backward(b->device, LT_CUDA_BACKWARD_BY_SHAPE);
     return seconds;
 }
 
+/* Seconds of forward + backward that ours are held against; 0: not measured. */
+typedef struct yardsticks {
+    double softmax, cudnn;
+} yardsticks;
+
+double bench_attention_tera(const lt_attention *at, int products) {
+    const double pairs = 0.5 * (double)(at->query_length + 1) * (double)(at->batch * at->query_length);
+    return 2e-12 * (double)products * pairs * (double)(at->heads * at->head_size);
+}
+
 /* Prints a line; gives forward + backward, in the form that serves the shape. Rates count what softmax
- * attention does: 2 and 5 products a pair. */
+ * attention does. */
 static double report_attention(bench *b, attention_problem *p, const char *kind, double live,
-                               double softmax) {
-    const double pairs = 0.5 * (double)(p->at.query_length + 1) * (double)b->tokens * (double)b->hidden;
-    const double ahead = seconds_of(b, forward, &p->at),
+                               yardsticks against) {
+    const double ahead = bench_seconds(b, forward, &p->at),
                  two = backward_seconds(b, p, LT_CUDA_BACKWARD_TWO_KERNELS),
                  one = backward_seconds(b, p, LT_CUDA_BACKWARD_ONE_KERNEL);
     const bool in_one = lt_cuda_backward_in_one_kernel(b->device, &p->at);
-    const double back = in_one ? one : two;
-    entry(b);
+    const double back = in_one ? one : two, rate = bench_attention_tera(&p->at, 2) / ahead,
+                 back_rate = bench_attention_tera(&p->at, 5) / back,
+                 times_softmax = against.softmax > 0 ? against.softmax / (ahead + back) : 1.0;
+    bench_entry(b);
     printf("{\"attention\": \"%s\", \"T\": %lld, \"D\": %lld, \"live\": %.3f, \"forward_ms\": %.5g, "
            "\"backward_ms\": %.5g, \"backward_kernels\": %d, \"in_two_kernels_ms\": %.5g, "
            "\"in_one_kernel_ms\": %.5g, \"forward_tflops\": %.4g, \"backward_tflops\": %.4g, "
-           "\"times_softmax\": %.4g}",
+           "\"times_softmax\": %.4g",
            kind, (long long)p->at.query_length, (long long)p->at.head_size, live, 1e3 * ahead, 1e3 * back,
-           in_one ? 1 : 2, 1e3 * two, 1e3 * one, 4e-12 * pairs / ahead, 10e-12 * pairs / back,
-           softmax > 0 ? softmax / (ahead + back) : 1.0);
-    fprintf(
-        stderr,
-        "%-8s T %6lld  D %4lld  live %.2f  %9.3f + %9.3f ms (two kernels %9.3f%s, one %9.3f%s)  %6.1f, %6.1f "
-        "Tflop/s  x %.2f\n",
-        kind, (long long)p->at.query_length, (long long)p->at.head_size, live, 1e3 * ahead, 1e3 * back,
-        1e3 * two, in_one ? "" : " *", 1e3 * one, in_one ? " *" : "", 4e-12 * pairs / ahead,
-        10e-12 * pairs / back, softmax > 0 ? softmax / (ahead + back) : 1.0);
+           in_one ? 1 : 2, 1e3 * two, 1e3 * one, rate, back_rate, times_softmax);
+    fprintf(stderr,
+            "%-8s T %6lld  D %4lld  live %.2f  %9.3f + %9.3f ms (two kernels %9.3f%s, one %9.3f%s)  %6.1f, "
+            "%6.1f Tflop/s  x %.2f",
+            kind, (long long)p->at.query_length, (long long)p->at.head_size, live, 1e3 * ahead, 1e3 * back,
+            1e3 * two, in_one ? "" : " *", 1e3 * one, in_one ? " *" : "", rate, back_rate, times_softmax);
+    if (against.cudnn > 0) {
+        printf(", \"times_cudnn\": %.4g", against.cudnn / (ahead + back));
+        fprintf(stderr, ", x %.2f cuDNN", against.cudnn / (ahead + back));
+    }
+    printf("}");
+    fprintf(stderr, "\n");
     return ahead + back;
 }
 
@@ -287,11 +290,14 @@ static void measure_attention(bench *b, int64_t length, int64_t head_size) {
     attention_problem p;
     open_problem(b, &p, length, head_size, false);
     set_fall(b, &p, 0);
-    const double softmax = report_attention(b, &p, "softmax", 1.0, 0);
+    forward(b, &p.at);
+    backward(b, &p);
+    yardsticks against = {.cudnn = bench_cudnn(b, &p.at, &p.gradients)};
+    against.softmax = report_attention(b, &p, "softmax", 1.0, against);
     close_problem(b, &p);
     open_problem(b, &p, length, head_size, true);
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
-        report_attention(b, &p, "lazy", seek_live(b, &p, shares[i]), softmax);
+        report_attention(b, &p, "lazy", seek_live(b, &p, shares[i]), against);
     close_problem(b, &p);
 }
 
@@ -361,10 +367,10 @@ static void measure_steps(bench *b, const char *name, lt_model_shape shape, int6
                    .beta2 = 0.95,
                    .epsilon = 1e-8,
                    .weight_decay = 0.1}};
-    const double seconds = seconds_of(b, step, &s), rate = (double)rows / seconds;
+    const double seconds = bench_seconds(b, step, &s), rate = (double)rows / seconds;
     const double flops = 1e-12 * rate * lt_model_flops_per_token(&shape, length);
     const double peak = b->chip.peak_tflops > 0 ? b->chip.peak_tflops : b->gemm_tflops;
-    entry(b);
+    bench_entry(b);
     printf(
         "{\"steps\": \"%s\", \"T\": %lld, \"micro_batch\": %lld, \"tokens_per_s\": %.6g, \"tflops\": %.4g, "
         "\"utilisation\": %.4g, \"share_of_products\": %.4g, \"memory_mib\": %.0f}",
@@ -403,9 +409,11 @@ int main(int argc, char **argv) {
     if (b.smoke) b.tokens = b.hidden = 128;
     check(lt_cuda_device_create(0, &b.device));
     check(lt_cuda_device_describe(b.device, &b.chip));
-    printf("{\n  \"chip\": \"%s\", \"capability\": %d, \"memory_bytes\": %zu, \"stated_peak_tflops\": %g,\n  "
-           "\"results\": [",
-           b.chip.name, b.chip.capability, b.chip.memory, b.chip.peak_tflops);
+    bench_open_cudnn(&b);
+    printf("{\n  \"chip\": \"%s\", \"capability\": %d, \"memory_bytes\": %zu, \"stated_peak_tflops\": %g, "
+           "\"cudnn\": %s%s%s,\n  \"results\": [",
+           b.chip.name, b.chip.capability, b.chip.memory, b.chip.peak_tflops, b.cudnn == NULL ? "" : "\"",
+           b.cudnn == NULL ? "null" : b.cudnn->version, b.cudnn == NULL ? "" : "\"");
     check(b.device->ops->reserve(
         b.device,
         b.device->ops->scratch_bytes(
@@ -428,6 +436,7 @@ int main(int argc, char **argv) {
         measure_steps(&b, "760M", shape_of(1536, 24, 16, 4096, 32000), 4096, 4);
     }
     printf("\n  ]\n}\n");
+    cudnn_close(b.cudnn);
     b.device->ops->destroy(b.device);
     return 0;
 }

@@ -4,6 +4,7 @@
 GPU := $(BUILD)/gpu
 GPU_REFERENCE := $(patsubst %.c,$(GPU)/obj/%.o,tests/gpu/cmocka.c $(filter-out %/cpu_devices.c,$(wildcard tests/reference/*.c)))
 GPU_MODEL     := $(patsubst %.c,$(GPU)/obj/%.o,$(wildcard model/*.c) comm/status.c)
+GPU_BENCH     := $(patsubst %.c,$(GPU)/obj/%.o,$(wildcard tests/gpu/bench*.c tests/gpu/cudnn_*.c))
 GPU_UNIT      := $(basename $(notdir $(wildcard tests/unit/test_ops_*.c))) test_model test_decoder test_step test_recompute test_losses
 GPU_INSTRUCTIONS := test_instructions test_instructions_sm90
 GPU_PROGRAMS  := $(addprefix $(GPU)/,$(GPU_INSTRUCTIONS) $(GPU_UNIT) describe bench)
@@ -18,7 +19,7 @@ $(GPU)/obj/%.o: %.cpp $(BUILD)/compiled_by
 
 $(GPU_INSTRUCTIONS:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/emulation/%.o
 $(GPU)/describe: $(GPU)/obj/tests/gpu/describe.o
-$(GPU)/bench: $(GPU)/obj/tests/gpu/bench.o
+$(GPU)/bench: $(GPU_BENCH)
 $(GPU_UNIT:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/unit/%.o
 $(GPU_PROGRAMS): $(GPU)/obj/tests/gpu/devices.o $(GPU_REFERENCE) $(GPU_MODEL) $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	@mkdir -p $(@D)
