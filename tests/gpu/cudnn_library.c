@@ -1,17 +1,13 @@
 #include "tests/gpu/cudnn_library.h"
+#include "tests/gpu/cudnn_backend.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    OLDEST =
-        91100, /* 9.11.0: earlier ones want another mask or cleared memory, or compute backward wrongly */
-    DEVICE_PROPERTIES = 38,
-    PROPERTIES_IN_JSON = 2702,
-    TEXT = 24
-};
+/* 9.11.0: earlier ones want another mask or cleared memory, or compute backward wrongly */
+enum { OLDEST = 91100 };
 
 lt_status cudnn_failed(const cudnn *library, const char *doing, int status) {
     char words[1024] = "";
@@ -60,9 +56,9 @@ static lt_status take_device(cudnn *library, void *stream) {
 }
 
 static lt_status take_properties(cudnn *library, const char *json) {
-    int status = library->make(DEVICE_PROPERTIES, &library->properties);
+    int status = library->make(DESCRIPTOR_PROPERTIES, &library->properties);
     if (status == 0)
-        status = library->set(library->properties, PROPERTIES_IN_JSON, TEXT, (int64_t)strlen(json), json);
+        status = library->set(library->properties, PROPERTIES_JSON, AS_TEXT, (int64_t)strlen(json), json);
     if (status == 0) status = library->finalize(library->properties);
     return status == 0 ? LT_OK : cudnn_failed(library, "taking a device's properties", status);
 }

@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The library's functions that tests/gpu/cudnn_graph.c calls (cudnnBackendSetAttribute() and so on; each
  * gives a status, 0 where all is well), with a handle of the current device or with the properties of one
  * that need not be here. */
@@ -38,5 +42,9 @@ void cudnn_close(cudnn *library); /* NULL: nothing happens */
 
 /* LT_FAILED, with cuDNN's words for a status, in one line. */
 lt_status cudnn_failed(const cudnn *library, const char *doing, int status);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

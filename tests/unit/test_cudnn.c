@@ -1,6 +1,6 @@
 /* The graphs by which `make gpu-bench` reaches cuDNN's flash attention, without a GPU: cuDNN makes plans for
- * chips that are described to it, down to the kernel. Whether that computes the same as ours does, `make
- * gpu-bench` looks at on a GPU.
+ * chips that are described to it, down to the kernel. That the graphs are attention is seen on the emulated
+ * GPU (tests/cli/gpu_bench.sh); whether cuDNN's kernels compute what ours do, `make gpu-bench` looks at.
  */
 #include "tests/gpu/cudnn_attention.h"
 #include "tests/reference/fixture.h"
