@@ -1,13 +1,16 @@
 /* The twin of model/cuda/instructions_sm90.h, by the PTX ISA manual ("Asynchronous warpgroup level matrix
- * instructions"). tests/emulation/warpgroup.h says how products run, phases.h and bulk_copies.h how copies do.
+ * instructions"). In tests/emulation warpgroup.h says how products run, phases.h and bulk_copies.h how copies
+ * do.
  *
- *   descriptor   bits 0-13: the address in shared memory / 16; 16-29: leading byte offset / 16; 32-45: stride
- * byte offset / 16; 49-51: base offset, 0 here; 62-63: 1 for swizzling by 128 bytes, 2 by 64 k along rows
- * ("K-major"): element (row, k) at row / 8 x stride + row % 8 x row bytes + 2 k, then swizzled k across rows
- * ("MN-major"): element (k, n), of rows of r elements, at n / r x leading + 2 (n % r) + k / 8 x stride + k %
- * 8 x row bytes, then swizzled swizzling    bits 4, 5 (and 6) of an address are changed by those three places
- * higher a, c         warp w of the four has rows 16 w to 16 w + 15, as a and c of m16n8k16; c[n] columns 8 n
- * to 8 n + 7
+ *   descriptor      bits 0-13: the address in shared memory / 16; 16-29: leading byte offset / 16;
+ *                   32-45: stride byte offset / 16; 49-51: base offset, 0 here; 62-63: 1 for swizzling by
+ *                   128 bytes, 2 by 64
+ *   k along rows    ("K-major") element (row, k) at row / 8 x stride + row % 8 x row bytes + 2 k, swizzled
+ *   k across rows   ("MN-major") element (k, n), of rows of r elements, at n / r x leading + 2 (n % r)
+ *                   + k / 8 x stride + k % 8 x row bytes, swizzled
+ *   swizzling       bits 4, 5 (and 6) of an address are changed by those three places higher
+ *   a, c            warp w of the four has rows 16 w to 16 w + 15, as a and c of m16n8k16; c[n] columns
+ *                   8 n to 8 n + 7
  */
 #ifndef LT_MODEL_CUDA_INSTRUCTIONS_SM90_H
 #define LT_MODEL_CUDA_INSTRUCTIONS_SM90_H
