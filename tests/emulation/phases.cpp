@@ -67,6 +67,11 @@ void take_arrival(barrier_phases &of) {
     of.missing--;
 }
 
+/* Others may go on before what this thread does next. */
+void let_others() {
+    if (later()) wait_until("its turn", [] { return true; });
+}
+
 void copy_now_or_later(barrier_phases &of, std::function<void()> copy) {
     if (later())
         of.copies.push_back(std::move(copy));
@@ -94,12 +99,14 @@ void arrive_expecting(uint64_t *phases, unsigned bytes) {
     take_arrival(state);
     state.bytes += bytes;
     end_if_over(state);
+    let_others();
 }
 
 void arrive_copied(uint64_t *phases) {
     barrier_phases &state = state_of(phases);
     take_arrival(state);
     copy_now_or_later(state, take_copies());
+    let_others();
 }
 
 void bring_bytes(uint64_t *phases, size_t bytes, std::function<void()> copy) {

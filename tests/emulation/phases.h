@@ -1,7 +1,8 @@
 /* Barriers in shared memory, on the host: what instructions_sm90.h's twin of mbarrier is made of.
  *
  * What a phase waits for beside arrivals is as adverse as the manual lets it be: a copy is made at once, or
- * when a thread waits for the phase and nothing but copies is missing (fibres.h, later()). A phase to which
+ * when a thread waits for the phase and nothing but copies is missing (fibres.h, later()); others may go on
+ * as soon as a thread has arrived. A phase to which
  * more arrive, or for which more bytes are copied, than it has been told ends the program; so do a phase that
  * never ends, for which a thread waits, and a block that ends before its copies.
  */

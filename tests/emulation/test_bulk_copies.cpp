@@ -28,6 +28,7 @@ enum flaw {
     MAP_NOT_MADE,
     NUMBERS_NOT_WAITED_FOR,
     NUMBERS_NOT_COPIED,
+    NUMBERS_WRITTEN_LATE,
 };
 
 struct shared_block {
@@ -48,11 +49,12 @@ void copy_rows(flaw which, shared_block *shared, const CUtensorMap &map) {
 
 void copy_number(flaw which, shared_block *shared, const float *number) {
     const unsigned thread = threadIdx.x;
-    copy_async_4(&shared->numbers[thread], number, true);
+    if (which != NUMBERS_WRITTEN_LATE) copy_async_4(&shared->numbers[thread], number, true);
     if (which == NUMBERS_NOT_COPIED)
         phases_arrive(&shared->copied);
     else
         phases_arrive_copied(&shared->copied);
+    if (which == NUMBERS_WRITTEN_LATE) shared_write(&shared->numbers[thread], *number);
 }
 
 /* c = a a' + 1, of a [64, 16] of ones: bulk copies bring it, and lanes of a warp the number 1. */
@@ -123,6 +125,7 @@ void test_flaws(void **state) {
         {MAP_NOT_MADE, 0, "by a map that nobody made"},
         {NUMBERS_NOT_WAITED_FOR, 1, "a block ended before the copies"},
         {NUMBERS_NOT_COPIED, 0, "sums are not there"},
+        {NUMBERS_WRITTEN_LATE, 1, "sums are not there"},
     };
     for (const auto &c : CASES) check_said(c.words, [&c] { run(c.which, c.order); });
 }
