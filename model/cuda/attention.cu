@@ -221,9 +221,10 @@ void lt_cuda_attention_forward(lt_device *base, const lt_attention *shape) {
     if (rows_of(shape) == 0) return;
     cuda_device *device = cuda_of(base);
     const attention_job job = open_job(shape);
-    (!lt_cuda_attention_is_fast(shape->head_size) ? lt_cuda_attention_general_forward
-     : device->capability == HOPPER && job.wide   ? lt_cuda_attention_sm90_forward
-                                                  : lt_cuda_attention_fast_forward)(device, job);
+    if (!lt_cuda_attention_is_fast(shape->head_size))
+        lt_cuda_attention_general_forward(device, job);
+    else if (device->capability != HOPPER || !job.wide || !lt_cuda_attention_sm90_forward(device, job))
+        lt_cuda_attention_fast_forward(device, job);
 }
 
 void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,

@@ -1,17 +1,18 @@
 /* Attention forward of lazy_attention_forward.cu for compute capability 9.0, by wgmma: the same two passes,
- * the same live bits, head sizes D of 64, 96 and 128, where 16 bytes can be moved at a time.
+ * the same live bits, head sizes D of 64, 96 and 128, where 16 bytes can be moved at a time and the
+ * driver makes maps of the rows.
  *
  * A block of three warpgroups has 128 queries of one head. Two of them compute, 64 queries each, 16 for each
- * warp; the third copies tiles of 64 keys, or of as many values, from the diagonal outwards to a ring of
- * SLOTS places in shared memory. An mbarrier tells when a place is full (128 arrivals, of all who copied),
- * another when it is empty (8, of all warps that compute). Products are m64n64k16, queries and keys both from
- * shared memory, and m64nDk16, weights from registers: a warpgroup waits for its own, and while it takes
- * exponentials the other one's products go on.
+ * warp. A warp of the third copies the queries, and tiles of 64 keys, or of as many values, from the diagonal
+ * outwards to a ring of SLOTS places in shared memory; its other warps only give up their registers. An
+ * mbarrier tells when a place is full (its bytes, and 33 arrivals), another when it is empty (8, of all warps
+ * that compute). Products are m64n64k16, queries and keys both from shared memory, and m64nDk16, weights from
+ * registers: a warpgroup waits for its own, and while it takes exponentials the other one's products go on.
  *
- * Copies are cp.async, 16 bytes each, since wgmma wants its operands' units permuted: bulk copies without a
- * tensor map keep bytes in order, so they would be 16 bytes long as well, and tensor maps are made by a
- * function of the driver's library and do not take every stride. Two tiles are under way at a time. cp.async
- * writes by the generic proxy: who copied waits, calls fence_async_proxy() and then arrives.
+ * Rows are copied by tensor maps, in boxes of SPAN columns, by one thread, which tells the place's mbarrier
+ * of their bytes and is done with it: such a copy permutes units as wgmma wants its operands, puts zeros
+ * beyond the last row, and writes by the proxy by which wgmma reads. Biases are aligned to 4 bytes only: the
+ * warp's lanes copy them by cp.async, 32 arrivals when they are there, at once where a tile has none.
  *
  * wgmma may add in another order than mma.sync does, and backward and statistics compute scores anew by
  * mma.sync. So their p differ from these in the last bits, and with them the answer to a > 0 where p is
@@ -39,7 +40,7 @@ namespace {
 
 enum { GROUP = 4 * WARP, GROUPS = 2, GROUP_ROWS = BLOCK_QUERIES / GROUPS };
 enum { BLOCK = GROUP * (GROUPS + 1) };
-enum { SLOTS = 6, UNDER_WAY = 2 };
+enum { SLOTS = 6 };
 
 /* Elements of a row of an operand: 128 bytes where D is made of such, or 64. A tile is D / SPAN matrices of
  * all its rows, one after the other. */
@@ -58,7 +59,12 @@ template <int D> struct forward_shared {
     alignas(1024) bf16 ring[SLOTS][TILE_KEYS * D];
     float window[SLOTS][WINDOW];
     visit visits[SLOTS];
-    uint64_t full[SLOTS], empty[SLOTS];
+    uint64_t full[SLOTS], empty[SLOTS], queries_full;
+};
+
+/* Of queries, keys and values. */
+struct tensor_maps {
+    CUtensorMap q, k, v;
 };
 
 /* A place of the ring, and the parity of its round. */
@@ -73,105 +79,86 @@ __device__ __forceinline__ void go_on(place &at) {
     at.round ^= 1;
 }
 
-/* ---- the warpgroup that copies ---- */
+/* ---- the warp that copies ---- */
 
-struct supply {
-    place next, told; /* who computes has been told of those before `told` */
-    int under_way;
-};
+enum { COPYING_WARP = GROUPS * GROUP / WARP };
 
-__device__ __forceinline__ int own_thread() {
-    return static_cast<int>(threadIdx.x) - GROUPS * GROUP;
-}
-
-/* Begins to copy ROWS rows of a head as an operand; those from `there` on become 0. */
+/* Begins to copy ROWS rows of a head as an operand, by one thread. */
 template <int D, int ROWS>
-__device__ __forceinline__ void load_operand(bf16 *to, const bf16 *from, int64_t stride, int there) {
-    constexpr int UNITS = SPAN<D> / 8, AT_ONCE = GROUP / UNITS;
-    const int unit = own_thread() % UNITS;
-#pragma unroll 1
-    for (int row = own_thread() / UNITS; row < ROWS; row += AT_ONCE) {
-        const bf16 *source = (row < there ? from + row * stride : from) + unit * 8;
-        bf16 *place = to + swizzled<SPAN<D> * 2>((row * SPAN<D> + unit * 8) * 2) / 2;
+__device__ __forceinline__ void load_operand(bf16 *to, const CUtensorMap &map, int head, int row, int batch,
+                                             uint64_t *full) {
+    phases_expect(full, ROWS * D * sizeof(bf16));
 #pragma unroll
-        for (int span = 0; span < D / SPAN<D>; span++)
-            copy_async_16(place + span * ROWS * SPAN<D>, source + span * SPAN<D>, row < there);
-    }
+    for (int span = 0; span < D / SPAN<D>; span++)
+        copy_tensor(to + span * ROWS * SPAN<D>, map, span * SPAN<D>, head, row, batch, full);
 }
 
 __device__ __forceinline__ void load_biases(float *window, const attention_job &job, const query_block &block,
                                             int tile) {
-    for (int i = own_thread(); i < WINDOW; i += GROUP) {
+#pragma unroll 2
+    for (int i = own_lane(); i < WINDOW; i += WARP) {
         const int64_t distance = block.position - tile * TILE_KEYS - WINDOW_ZERO + i;
         const bool there = distance >= 0 && distance < job.bias_length;
         copy_async_4(window + i, job.bias + block.head * job.bias_length + (there ? distance : 0), there);
     }
 }
 
-template <int D> __device__ __forceinline__ void tell(forward_shared<D> &shared, supply &of) {
-    fence_async_proxy();
-    phases_arrive(&shared.full[of.told.slot]);
-    go_on(of.told);
-    of.under_way--;
+/* Once the next place is empty. */
+template <int D> __device__ __forceinline__ void begin_place(forward_shared<D> &shared, const place &next) {
+    phases_wait(&shared.empty[next.slot], next.round ^ 1);
 }
 
-/* The next place, once it is empty. */
-template <int D> __device__ __forceinline__ int begin_place(forward_shared<D> &shared, const supply &of) {
-    phases_wait(&shared.empty[of.next.slot], of.next.round ^ 1);
-    return of.next.slot;
-}
-
-template <int D> __device__ __forceinline__ void end_place(forward_shared<D> &shared, supply &of) {
-    copy_async_commit();
-    go_on(of.next);
-    if (++of.under_way <= UNDER_WAY) return;
-    copy_async_wait<UNDER_WAY>();
-    tell(shared, of);
-}
-
-template <int D> __device__ __forceinline__ void end_supply(forward_shared<D> &shared, supply &of) {
-    copy_async_wait<0>();
-    while (of.under_way > 0) tell(shared, of);
+template <int D> __device__ __forceinline__ void end_place(forward_shared<D> &shared, place &next) {
+    phases_arrive_copied(&shared.full[next.slot]);
+    go_on(next);
 }
 
 template <int D>
-__device__ __forceinline__ void supply_keys(forward_shared<D> &shared, supply &of, const attention_job &job,
-                                            const query_block &block, int tile, const visit &what) {
-    const int slot = begin_place(shared, of), key = tile * TILE_KEYS;
-    if (own_thread() == 0) shared.visits[slot] = what;
-    load_operand<D, TILE_KEYS>(shared.ring[slot], key_rows(job, block, job.k, key), job.key_stride,
-                               static_cast<int>(job.key_length) - key);
-    if (has_bias(job, block, tile)) load_biases(shared.window[slot], job, block, tile);
-    end_place(shared, of);
+__device__ __forceinline__ void load_tile(forward_shared<D> &shared, const place &next,
+                                          const CUtensorMap &map, const query_block &block, int tile) {
+    load_operand<D, TILE_KEYS>(shared.ring[next.slot], map, block.key_head, tile * TILE_KEYS, block.batch,
+                               &shared.full[next.slot]);
 }
 
 template <int D>
-__device__ __forceinline__ void supply_values(forward_shared<D> &shared, supply &of, const attention_job &job,
-                                              const query_block &block, int tile) {
-    const int slot = begin_place(shared, of), key = tile * TILE_KEYS;
-    load_operand<D, TILE_KEYS>(shared.ring[slot], key_rows(job, block, job.v, key), job.key_stride,
-                               static_cast<int>(job.key_length) - key);
-    end_place(shared, of);
-}
-
-/* All tiles; queries come with the first. */
-template <int D>
-__device__ void supply_all(forward_shared<D> &shared, supply &of, const attention_job &job,
-                           const query_block &block, bool values) {
-    load_operand<D, BLOCK_QUERIES>(shared.queries, job.q + query_place(job, block, block.begin),
-                                   job.query_stride, block.count);
-    for (int tile = block.last_tile; tile >= block.first_tile; tile--) {
-        supply_keys(shared, of, job, block, tile, {tile, 0});
-        if (values) supply_values(shared, of, job, block, tile);
+__device__ __forceinline__ void supply_keys(forward_shared<D> &shared, place &next, const attention_job &job,
+                                            const CUtensorMap &k, const query_block &block, int tile,
+                                            int groups) {
+    begin_place(shared, next);
+    if (own_lane() == 0) {
+        shared.visits[next.slot] = {tile, groups};
+        load_tile(shared, next, k, block, tile);
     }
-    end_supply(shared, of);
+    if (has_bias(job, block, tile)) load_biases(shared.window[next.slot], job, block, tile);
+    end_place(shared, next);
+}
+
+template <int D>
+__device__ __forceinline__ void supply_values(forward_shared<D> &shared, place &next, const CUtensorMap &v,
+                                              const query_block &block, int tile) {
+    begin_place(shared, next);
+    if (own_lane() == 0) load_tile(shared, next, v, block, tile);
+    end_place(shared, next);
+}
+
+/* Queries, and all tiles. */
+template <int D>
+__device__ void supply_all(forward_shared<D> &shared, place &next, const attention_job &job,
+                           const tensor_maps &maps, const query_block &block, bool values) {
+    if (own_lane() == 0)
+        load_operand<D, BLOCK_QUERIES>(shared.queries, maps.q, block.head, block.begin, block.batch,
+                                       &shared.queries_full);
+    for (int tile = block.last_tile; tile >= block.first_tile; tile--) {
+        supply_keys(shared, next, job, maps.k, block, tile, 0);
+        if (values) supply_values(shared, next, maps.v, block, tile);
+    }
 }
 
 /* The tiles that the first pass left, and which warpgroups need them. Live bits are read here alone, before
  * those who compute put those of the second pass in their place. */
 template <int D>
-__device__ void supply_live(forward_shared<D> &shared, supply &of, const attention_job &job,
-                            const query_block &block) {
+__device__ void supply_live(forward_shared<D> &shared, place &next, const attention_job &job,
+                            const tensor_maps &maps, const query_block &block) {
     const int tile_rows = divide_up(block.count, int{TILE_ROWS});
     for (int word = block.last_tile / 32; word >= block.first_tile / 32; word--)
         for (uint32_t left = live_in_block(job, block, word); left != 0;) {
@@ -182,13 +169,15 @@ __device__ void supply_live(forward_shared<D> &shared, supply &of, const attenti
                 if ((live_words(job, block.pair, block.begin / TILE_ROWS + i)[word] >> bit & 1) != 0)
                     groups |= 1 << i * TILE_ROWS / GROUP_ROWS;
             left ^= 1u << bit;
-            supply_keys(shared, of, job, block, tile, {tile, groups});
-            supply_values(shared, of, job, block, tile);
+            supply_keys(shared, next, job, maps.k, block, tile, groups);
+            supply_values(shared, next, maps.v, block, tile);
         }
-    const int slot = begin_place(shared, of);
-    if (own_thread() == 0) shared.visits[slot] = {-1, 0};
-    end_place(shared, of);
-    end_supply(shared, of);
+    begin_place(shared, next);
+    if (own_lane() == 0) {
+        shared.visits[next.slot] = {-1, 0};
+        phases_arrive(&shared.full[next.slot]);
+    }
+    end_place(shared, next);
 }
 
 /* ---- the warpgroups that compute ---- */
@@ -356,13 +345,16 @@ __device__ void only_pass(forward_shared<D> &shared, place &at, const attention_
     }
 }
 
+/* The other warps of this group have nothing to do but to give up their registers. */
 template <int D, bool LAZY>
-__device__ void supply_block(forward_shared<D> &shared, const attention_job &job, const query_block &block) {
-    supply of = {};
-    supply_all(shared, of, job, block, !LAZY);
+__device__ void supply_block(forward_shared<D> &shared, const attention_job &job, const tensor_maps &maps,
+                             const query_block &block) {
+    const bool copies = own_warp() == COPYING_WARP;
+    place next = {};
+    if (copies) supply_all(shared, next, job, maps, block, !LAZY);
     if (LAZY) {
         __syncthreads();
-        supply_live(shared, of, job, block);
+        if (copies) supply_live(shared, next, job, maps, block);
     }
     __syncthreads();
 }
@@ -374,6 +366,7 @@ __device__ void compute_block(forward_shared<D> &shared, const attention_job &jo
     place at = {};
     float o[D / 8][4] = {}, inverse[2];
     bf16 *rest = shared.ring[0];
+    phases_wait(&shared.queries_full, 0);
     if (LAZY) {
         float offset[2], u[D / 8][4] = {};
         for (int r = 0; r < 2; r++) offset[r] = offset_of(job, block.head, view.first[r], view.last[r]);
@@ -392,37 +385,57 @@ __device__ void compute_block(forward_shared<D> &shared, const attention_job &jo
     store_block<D>(job.output, rest, job, block, o);
 }
 
-template <int D, bool LAZY> __global__ void __launch_bounds__(BLOCK, 1) forward(attention_job job) {
+template <int D, bool LAZY>
+__global__ void __launch_bounds__(BLOCK, 1)
+    forward(attention_job job, const __grid_constant__ tensor_maps maps) {
     LT_DYNAMIC_SHARED(forward_shared<D>, shared);
     const query_block block = open_block(job);
-    if (threadIdx.x == 0)
+    if (threadIdx.x == 0) {
         for (int slot = 0; slot < SLOTS; slot++) {
-            phases_open(&shared->full[slot], GROUP);
+            phases_open(&shared->full[slot], 1 + WARP);
             phases_open(&shared->empty[slot], GROUPS * 4);
         }
+        phases_open(&shared->queries_full, 1);
+        fence_async_proxy();
+    }
     __syncthreads();
     if (own_group() == GROUPS) {
         registers_at_most<40>();
-        supply_block<D, LAZY>(*shared, job, block);
+        supply_block<D, LAZY>(*shared, job, maps, block);
     } else {
         registers_at_least<232>();
         compute_block<D, LAZY>(*shared, job, block);
     }
 }
 
-template <int D> cudaError_t launch(cuda_device *device, const attention_job &job) {
+template <int D> bool open_maps(tensor_maps &maps, const attention_job &job) {
+    const head_rows queries = {job.q, D, job.heads, job.query_length, job.batch, job.query_stride},
+                    keys = {job.k, D, job.key_heads, job.key_length, job.batch, job.key_stride},
+                    values = {job.v, D, job.key_heads, job.key_length, job.batch, job.key_stride};
+    return lt_cuda_map_rows(&maps.q, queries, SPAN<D>, BLOCK_QUERIES) &&
+           lt_cuda_map_rows(&maps.k, keys, SPAN<D>, TILE_KEYS) &&
+           lt_cuda_map_rows(&maps.v, values, SPAN<D>, TILE_KEYS);
+}
+
+template <int D> cudaError_t launch(cuda_device *device, const attention_job &job, const tensor_maps &maps) {
     const int64_t blocks = job.batch * job.heads * divide_up(job.query_length, int64_t{BLOCK_QUERIES});
     const auto kernel = job.bias_length > 0 ? forward<D, true> : forward<D, false>;
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(forward_shared<D>));
     if (error != cudaSuccess) return error;
     return LT_LAUNCH(kernel, static_cast<unsigned>(blocks), BLOCK, sizeof(forward_shared<D>), device->stream,
-                     job);
+                     job, maps);
+}
+
+template <int D> bool run(cuda_device *device, const attention_job &job) {
+    tensor_maps maps;
+    if (!open_maps<D>(maps, job)) return false;
+    lt_cuda_note(device, "attention forward", launch<D>(device, job, maps));
+    return true;
 }
 
 } // namespace
 
-void lt_cuda_attention_sm90_forward(cuda_device *device, const attention_job &job) {
-    const auto of_size = job.head_size == 64 ? launch<64> : job.head_size == 96 ? launch<96> : launch<128>;
-    lt_cuda_note(device, "attention forward", of_size(device, job));
+bool lt_cuda_attention_sm90_forward(cuda_device *device, const attention_job &job) {
+    return (job.head_size == 64 ? run<64> : job.head_size == 96 ? run<96> : run<128>)(device, job);
 }

@@ -1,6 +1,8 @@
 /* What the fast attention kernels do, counted: products of tensor cores for each tile, as the comments above
  * the kernels state them, and bank conflicts, of which there are none. Results are the affair of
  * tests/unit/test_ops_attention.c. */
+#include <cuda.h>
+
 #include "model/cuda/device.h"
 #include "tests/emulation/fibres.h"
 
@@ -133,19 +135,22 @@ uint64_t parts_in_live_tiles(bool lazy, bool documents) {
     return result;
 }
 
+/* Of the forward kernel that any chip runs. */
+uint64_t products_of_forward(int64_t head_size, bool lazy, bool documents) {
+    const parts tiles = count_parts(KEYS, lazy, documents), halves = count_parts(KEYS / 2, lazy, documents);
+    const uint64_t of_tile = HEADS * products_of(KEYS, head_size);
+    return lazy ? (tiles.visible + tiles.near + halves.live) * of_tile : tiles.visible * 2 * of_tile;
+}
+
 void check(int64_t head_size, bool lazy, bool documents) {
     problem p(head_size, lazy, documents);
     const lt_ops *ops = p.arena.device->ops;
-    const parts tiles = count_parts(KEYS, lazy, documents), halves = count_parts(KEYS / 2, lazy, documents),
-                squares = count_parts(ROWS, lazy, documents);
-    const uint64_t of_tile = HEADS * products_of(KEYS, head_size), of_half = of_tile / 2,
-                   of_square = of_tile / 4;
+    const parts tiles = count_parts(KEYS, lazy, documents), squares = count_parts(ROWS, lazy, documents);
+    const uint64_t of_tile = HEADS * products_of(KEYS, head_size), of_square = of_tile / 4;
 
     emulation::count = {};
     ops->attention_forward(p.arena.device, &p.at);
-    const uint64_t forward = lazy ? tiles.visible * of_tile + tiles.near * of_tile + halves.live * 2 * of_half
-                                  : tiles.visible * 2 * of_tile;
-    assert_int_equal(emulation::count.products, forward);
+    assert_int_equal(emulation::count.products, products_of_forward(head_size, lazy, documents));
     assert_true(emulation::count.shared_accesses > 0);
     assert_int_equal(emulation::count.bank_conflicts, 0);
 
@@ -222,6 +227,17 @@ void check_sm90(int64_t head_size, bool lazy, bool documents) {
                          (2 * squares.visible + 2 * parts_in_live_tiles(lazy, documents)) * of_tile / 4);
 }
 
+/* Where the driver has no tensor maps that chip runs the kernel of any other. */
+void check_without_maps(int64_t head_size) {
+    problem p(head_size, true, false);
+    cuda_of(p.arena.device)->capability = 90;
+    emulated_tensor_maps(false);
+    emulation::count = {};
+    p.arena.device->ops->attention_forward(p.arena.device, &p.at);
+    emulated_tensor_maps(true);
+    assert_int_equal(emulation::count.products, products_of_forward(head_size, true, false));
+}
+
 /* All p of a row are equal and a hundredth above the threshold: no running sum may prove a tile dead. */
 void check_barely_alive(int64_t head_size) {
     problem p(head_size, true, false, 0.0f, -0.99f);
@@ -260,6 +276,7 @@ void test_counts(void **state) {
     check(head_size, false, true);
     check_sm90(head_size, true, true);
     check_sm90(head_size, false, true);
+    check_without_maps(head_size);
     check_barely_alive(head_size);
     check_dead_tiles_owe(head_size);
 }
