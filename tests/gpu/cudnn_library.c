@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 9.11.0: earlier ones want another mask or cleared memory, or compute backward wrongly */
-enum { OLDEST = 91100 };
+/* The oldest that these graphs were tried on: some before it want another mask, or cleared memory. */
+enum { OLDEST = 91200 };
 
 lt_status cudnn_failed(const cudnn *library, const char *doing, int status) {
     char words[1024] = "";
@@ -20,7 +20,8 @@ lt_status cudnn_failed(const cudnn *library, const char *doing, int status) {
 
 static lt_status load(cudnn *library) {
     void *file = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL); /* not made to be unloaded */
-    if (file == NULL) return lt_fail(LT_BAD_INPUT, "no cuDNN 9: %s", dlerror());
+    if (file == NULL)
+        return lt_fail(LT_BAD_INPUT, "no cuDNN 9: %s; LD_LIBRARY_PATH may name its folder", dlerror());
     const struct {
         const char *name;
         void *function;
@@ -45,7 +46,7 @@ static lt_status load(cudnn *library) {
     snprintf(library->version, sizeof library->version, "%zu.%zu.%zu", version / 10000, version / 100 % 100,
              version % 100);
     if (version < OLDEST)
-        return lt_fail(LT_BAD_INPUT, "cuDNN is %s; 9.11 or later is needed", library->version);
+        return lt_fail(LT_BAD_INPUT, "cuDNN is %s; 9.12 or later is needed", library->version);
     return LT_OK;
 }
 

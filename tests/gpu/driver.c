@@ -1,6 +1,6 @@
 /* A CUDA driver without a device, for tests/unit/test_cudnn.c: cuDNN compiles kernels for a chip that is
- * described to it, and gives them to the driver, which notes their name. What else cuDNN 9.19 looks for in a
- * driver is here and does nothing.
+ * described to it, and gives them to the driver, which notes their name. What else cuDNN 9.12 to 9.28 looks
+ * for in a driver is here and does nothing.
  */
 #include <stdio.h>
 
@@ -56,6 +56,7 @@ DOES_NOTHING(cuFuncSetAttribute)
 DOES_NOTHING(cuGetErrorName)
 DOES_NOTHING(cuGetErrorString)
 DOES_NOTHING(cuKernelGetAttribute)
+DOES_NOTHING(cuKernelGetFunction)
 DOES_NOTHING(cuKernelSetAttribute)
 DOES_NOTHING(cuLaunchCooperativeKernel)
 DOES_NOTHING(cuLaunchKernel)
@@ -80,4 +81,5 @@ DOES_NOTHING(cuOccupancyMaxActiveBlocksPerMultiprocessor)
 DOES_NOTHING(cuOccupancyMaxPotentialClusterSize)
 DOES_NOTHING(cuStreamGetCtx)
 DOES_NOTHING(cuStreamSynchronize)
+DOES_NOTHING(cuTensorMapEncodeIm2col)
 DOES_NOTHING(cuTensorMapEncodeTiled)

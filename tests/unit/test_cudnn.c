@@ -10,14 +10,16 @@
 #include <string.h>
 
 /* As cuDNN describes them. */
-static const char H100[] = "\"deviceName\": \"NVIDIA H100 80GB HBM3\", \"deviceVer\": 900, "
-                           "\"multiProcessorCount\": 132, \"maxSharedMemoryPerBlockOptin\": 232448, "
-                           "\"maxCtasPerSM\": 32, \"l2CacheSize\": 52428800, \"smClockRateKHz\": 1980000, "
-                           "\"memClockRateKHz\": 2619000, \"totalGlobalMem\": 84987740160";
-static const char A100[] = "\"deviceName\": \"NVIDIA A100-SXM4-80GB\", \"deviceVer\": 800, "
-                           "\"multiProcessorCount\": 108, \"maxSharedMemoryPerBlockOptin\": 166912, "
-                           "\"maxCtasPerSM\": 32, \"l2CacheSize\": 41943040, \"smClockRateKHz\": 1410000, "
-                           "\"memClockRateKHz\": 1593000, \"totalGlobalMem\": 85094825984";
+static const char H100[] =
+    "\"deviceName\": \"NVIDIA H100 80GB HBM3\", \"deviceVer\": 900, "
+    "\"multiProcessorCount\": 132, \"maxSharedMemoryPerBlockOptin\": 232448, "
+    "\"maxCtasPerSM\": 32, \"l2CacheSize\": 52428800, \"smClockRateKHz\": 1980000, "
+    "\"memClockRateKHz\": 2619000, \"memoryBusWidth\": 5120, \"totalGlobalMem\": 84987740160";
+static const char A100[] =
+    "\"deviceName\": \"NVIDIA A100-SXM4-80GB\", \"deviceVer\": 800, "
+    "\"multiProcessorCount\": 108, \"maxSharedMemoryPerBlockOptin\": 166912, "
+    "\"maxCtasPerSM\": 32, \"l2CacheSize\": 41943040, \"smClockRateKHz\": 1410000, "
+    "\"memClockRateKHz\": 1593000, \"memoryBusWidth\": 5120, \"totalGlobalMem\": 85094825984";
 
 static const char *(*driver_kernel)(void);
 
@@ -33,6 +35,7 @@ static int load_driver(void **state) {
 /* NULL, and says so: there is no cuDNN here, or one that may ask for more than there is in a chip's
  * description and in the driver. */
 static cudnn *open_for(const char *chip) {
+    enum { NEWEST = 28 };
     char json[2048];
     snprintf(
         json, sizeof json,
@@ -49,8 +52,11 @@ static cudnn *open_for(const char *chip) {
         return NULL;
     }
     assert_int_equal(status, LT_OK);
-    if (strncmp(library->version, "9.19.", 5) == 0) return library;
-    print_message("# skip: cuDNN is %s, and what it is given here is for 9.19\n", library->version);
+    int minor = 0;
+    sscanf(library->version, "9.%d", &minor);
+    if (minor <= NEWEST) return library;
+    print_message("# skip: cuDNN is %s, and what it is given here was seen to do until 9.%d\n",
+                  library->version, NEWEST);
     cudnn_close(library);
     return NULL;
 }
@@ -120,7 +126,7 @@ static void test_refusals(void **state) {
     cudnn_begin(library, &graph);
     cudnn_attention_forward(&graph, &at);
     assert_int_equal(cudnn_plan(&graph, &workspace_bytes), LT_FAILED);
-    assert_non_null(strstr(lt_error_message(), "cuDNN 9.19"));
+    assert_non_null(strstr(lt_error_message(), "cuDNN 9."));
     assert_null(strchr(lt_error_message(), '\n'));
     assert_int_equal(cudnn_bind(&graph, NULL), LT_FAILED);
     cudnn_end(&graph);
