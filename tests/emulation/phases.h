@@ -2,9 +2,9 @@
  *
  * What a phase waits for beside arrivals is as adverse as the manual lets it be: a copy is made at once, or
  * when a thread waits for the phase and nothing but copies is missing (fibres.h, later()); others may go on
- * as soon as a thread has arrived. A phase to which
- * more arrive, or for which more bytes are copied, than it has been told ends the program; so do a phase that
- * never ends, for which a thread waits, and a block that ends before its copies.
+ * as soon as a thread has arrived. A phase to which more threads arrive, or for which more bytes are copied,
+ * than it has been told ends the program; so do a phase that never ends, for which a thread waits, and a
+ * block that ends before its copies.
  */
 #ifndef LT_TESTS_EMULATION_PHASES_H
 #define LT_TESTS_EMULATION_PHASES_H

@@ -15,12 +15,14 @@ enum flaw {
     NONE,
     BARRIER_NOT_OPENED,
     BARRIER_NOT_FENCED,
+    BARRIER_OVERWRITTEN,
     NO_BYTES_TOLD,
     TOO_MANY_TOLD,
     TOO_FEW_TOLD,
     ONE_WAITS,
     NOBODY_WAITS,
-    PLACE_OUTSIDE,
+    PLACE_BEFORE,
+    PLACE_BEYOND,
     PLACE_MISALIGNED,
     PLACE_NOT_FENCED,
     PLACE_NOT_EMPTY,
@@ -43,8 +45,11 @@ void copy_rows(flaw which, shared_block *shared, const CUtensorMap &map) {
         phases_arrive(&shared->full);
     else
         phases_expect(&shared->full, told);
-    const int beyond = which == PLACE_OUTSIDE ? 512 : which == PLACE_MISALIGNED ? 4 : 0;
-    copy_tensor(shared->rows + beyond, map, 0, 0, 0, 0, &shared->full);
+    const int from_rows = which == PLACE_BEFORE       ? -256
+                          : which == PLACE_BEYOND     ? 512
+                          : which == PLACE_MISALIGNED ? 4
+                                                      : 0;
+    copy_tensor(shared->rows + from_rows, map, 0, 0, 0, 0, &shared->full);
 }
 
 void copy_number(flaw which, shared_block *shared, const float *number) {
@@ -66,6 +71,7 @@ void product_kernel(flaw which, const CUtensorMap map, const float *number, floa
         phases_open(&shared->copied, WARP);
         if (which != BARRIER_NOT_FENCED) fence_async_proxy();
     }
+    if (thread == 0 && which == BARRIER_OVERWRITTEN) shared->full = 0;
     if (thread < WARP && which == PLACE_NOT_FENCED) shared_write(&shared->rows[thread], 0u);
     __syncthreads();
     if (thread == 0) copy_rows(which, shared, map);
@@ -112,14 +118,17 @@ void test_flaws(void **state) {
         {NONE, 5, ""},
         {BARRIER_NOT_OPENED, 0, "a barrier in shared memory that nobody opened"},
         {BARRIER_NOT_FENCED, 0, "opened without a fence of the asynchronous proxy"},
+        {BARRIER_OVERWRITTEN, 0, "a barrier in shared memory that nobody opened"},
         {NO_BYTES_TOLD, 0, "8192 bytes more than their phase was told"},
         {TOO_MANY_TOLD, 0, "waits for a phase of a barrier in shared memory"},
         {TOO_FEW_TOLD, 0, "1 bytes more than their phase was told"},
         {ONE_WAITS, 1, "shared memory changed while a product was under way"},
         {NOBODY_WAITS, 1, "a block ended before the copies"},
-        {PLACE_OUTSIDE, 0, "to outside of dynamic shared memory"},
+        {PLACE_BEFORE, 0, "to outside of dynamic shared memory"},
+        {PLACE_BEYOND, 0, "to outside of dynamic shared memory"},
         {PLACE_MISALIGNED, 0, "no multiple of 1024"},
-        {PLACE_NOT_FENCED, 0, "wrote, without a fence of the asynchronous proxy"},
+        {PLACE_NOT_FENCED, 0,
+         "a bulk copy to what thread 3 wrote, without a fence of the asynchronous proxy"},
         {PLACE_NOT_EMPTY, 1, "more threads arrive than a phase of a barrier has"},
         {PLACE_IN_USE, 1, "shared memory changed while a product was under way"},
         {MAP_NOT_MADE, 0, "by a map that nobody made"},
