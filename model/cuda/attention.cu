@@ -51,7 +51,8 @@ void lt_cuda_choose_backward(lt_device *device, lt_cuda_backward form) {
  * the last one. Two kernels, whose longest blocks start first, take (4 + 3 f) W/S. One is faster where L < (1
  * + f) / (3 + 2 f) W/S, a third to two fifths of it; of causal attention W is half of L times the blocks, so
  * there must be 6 S of them (5 S at f = 1). The float32 sums of dq, half again of what two kernels move, are
- * left out: they are those of a few heads at a time, which L2 holds. */
+ * left out: they are those of a few heads at a time, which L2 holds. With compute capability 9.0 the one kernel
+ * has wgmma, and half as much speed again where it does not wait, so that 3 S of them will do. */
 bool lt_cuda_backward_in_one_kernel(lt_device *base, const lt_attention *shape) {
     const cuda_device *device = cuda_of(base);
     if (!lt_cuda_attention_is_fast(shape->head_size) ||
@@ -59,7 +60,7 @@ bool lt_cuda_backward_in_one_kernel(lt_device *base, const lt_attention *shape) 
         return false;
     if (device->backward != LT_CUDA_BACKWARD_BY_SHAPE) return device->backward == LT_CUDA_BACKWARD_ONE_KERNEL;
     return shape->batch * shape->key_heads * divide_up(shape->key_length, int64_t{BLOCK_KEYS}) >=
-           int64_t{6} * device->multiprocessors;
+           int64_t{device->capability == HOPPER ? 3 : 6} * device->multiprocessors;
 }
 
 static void place_backward(lt_device *device, const lt_attention *shape, carver *from, attention_job *job) {
@@ -71,10 +72,10 @@ static void place_backward(lt_device *device, const lt_attention *shape, carver 
                            : divide_up(shape->query_length, int64_t{BLOCK_QUERIES});
     job->bias_sums = carve<float>(from, shape->batch * shape->heads * shape->bias_length * job->bias_blocks);
     if (!one) return;
-    const int64_t rows = query_tile_rows(shape->head_size),
-                  tiles = shape->batch * shape->heads * divide_up(shape->query_length, rows);
-    job->query_sums = carve<float>(from, tiles * rows * shape->head_size);
-    job->turns = carve<unsigned>(from, tiles + 1);
+    /* Kernels have tiles of 32 or of 64 queries. */
+    const int64_t heads = shape->batch * shape->heads;
+    job->query_sums = carve<float>(from, heads * divide_up(shape->query_length, int64_t{64}) * 64 * shape->head_size);
+    job->turns = carve<unsigned>(from, heads * divide_up(shape->query_length, int64_t{32}) + 1);
 }
 
 static void place_statistics(const lt_attention *shape, carver *from, attention_job *job) {
@@ -248,7 +249,8 @@ void lt_cuda_attention_backward(lt_device *base, const lt_attention *shape,
     if (!lt_cuda_attention_is_fast(shape->head_size)) {
         lt_cuda_attention_general_backward(device, job);
     } else if (lt_cuda_backward_in_one_kernel(base, shape)) {
-        lt_cuda_attention_fast_backward(device, job);
+        if (device->capability != HOPPER || !job.wide || !lt_cuda_attention_sm90_backward(device, job))
+            lt_cuda_attention_fast_backward(device, job);
     } else {
         lt_cuda_attention_fast_queries(device, job);
         lt_cuda_attention_fast_keys(device, job);

@@ -121,9 +121,11 @@ void lt_cuda_attention_fast_backward(cuda_device *, const attention_job &);
 size_t lt_cuda_attention_backward_shared_bytes(int64_t head_size); /* of a block of the one kernel */
 void lt_cuda_attention_fast_statistics(cuda_device *, const attention_job &);
 
-/* model/cuda/lazy_attention_forward_sm90.cu: the same head sizes, for compute capability 9.0 and jobs that
- * are `wide`. False: nothing is done, since the driver has no maps of such rows. */
+/* model/cuda/lazy_attention_forward_sm90.cu, lazy_attention_backward_sm90.cu (in one kernel): the same head
+ * sizes, for compute capability 9.0 and jobs that are `wide`. False: nothing is done, since the driver has no
+ * maps of such rows. */
 bool lt_cuda_attention_sm90_forward(cuda_device *, const attention_job &);
+bool lt_cuda_attention_sm90_backward(cuda_device *, const attention_job &);
 
 /* model/cuda/attention_general.cu: any shape. Queue kernels that fill output, softmax and live_sum; d_q, d_k,
  * d_v and d_bias, from rows; statistics. */

@@ -5,7 +5,7 @@
 #ifndef LT_MODEL_CUDA_ATTENTION_KEYS_H
 #define LT_MODEL_CUDA_ATTENTION_KEYS_H
 
-#include "model/cuda/attention_tiles.h"
+#include "model/cuda/attention_blocks.h"
 
 template <int D> constexpr int ROWS = query_tile_rows(D);        /* queries of a tile */
 template <int D> constexpr int DISTANCES = BLOCK_KEYS + ROWS<D>; /* of a row and a column */
@@ -17,79 +17,6 @@ template <int D> struct query_stages {
     int first[2][ROWS<D>]; /* key that each query sees */
     float window[2][DISTANCES<D>];
 };
-
-/* Keys begin .. of one key head, and the queries that see them: tiles first_tile .. first_tile + tiles - 1 of
- * each query head. */
-struct key_block {
-    int batch, key_head, begin, count;
-    int first_tile, tiles;
-};
-
-/* How many queries have a first key of `key` at most; first keys never fall. A warp looks at 32 at a time. */
-static __device__ __forceinline__ int queries_from(const int32_t *starts, int queries, int key) {
-    int low = 0, high = queries;
-    while (low < high) {
-        const int step = divide_up(high - low, int{WARP}), own = low + own_lane() * step;
-        const int sees = __popc(__ballot_sync(0xffffffffu, own < high && starts[own] <= key));
-        const int begin = low;
-        low = sees == 0 ? begin : begin + (sees - 1) * step + 1;
-        high = min(high, begin + sees * step);
-    }
-    return low;
-}
-
-/* Block `number` of the keys of `pair`, a batch row and key head. */
-template <int D>
-static __device__ __forceinline__ key_block open_keys(const attention_job &job, int pair, int number) {
-    key_block block;
-    const int keys = static_cast<int>(job.key_length), queries = static_cast<int>(job.query_length),
-              key_heads = static_cast<int>(job.key_heads);
-    block.batch = pair / key_heads;
-    block.key_head = pair % key_heads;
-    block.begin = number * BLOCK_KEYS;
-    block.count = min(keys - block.begin, int{BLOCK_KEYS});
-    block.first_tile = max(block.begin - (keys - queries), 0) / ROWS<D>;
-    const int end = job.starts == nullptr ? queries
-                                          : queries_from(job.starts + block.batch * job.query_length, queries,
-                                                         block.begin + block.count - 1);
-    block.tiles = max(divide_up(end, ROWS<D>) - block.first_tile, 0);
-    return block;
-}
-
-/* A tile of queries of one head. */
-struct query_tile {
-    int head, pair, begin, count;
-    int position;     /* of its first query, among the keys */
-    uint32_t live[4]; /* of each 16 of its queries: the word that has the block's tiles of keys */
-};
-
-template <int D, bool LAZY>
-static __device__ __forceinline__ query_tile open_tile(const attention_job &job, const key_block &block,
-                                                       int number) {
-    query_tile tile;
-    const int queries = static_cast<int>(job.query_length);
-    tile.head = block.key_head * static_cast<int>(job.heads / job.key_heads) + number / block.tiles;
-    tile.pair = block.batch * static_cast<int>(job.heads) + tile.head;
-    tile.begin = (block.first_tile + number % block.tiles) * ROWS<D>;
-    tile.count = min(queries - tile.begin, ROWS<D>);
-    tile.position = static_cast<int>(job.key_length) - queries + tile.begin;
-#pragma unroll
-    for (int i = 0; i < ROWS<D> / TILE_ROWS; i++) {
-        const int tile_row = tile.begin / TILE_ROWS + i;
-        tile.live[i] = !LAZY ? 0xffffffffu
-                       : tile_row < job.tile_rows
-                           ? live_words(job, tile.pair, tile_row)[block.begin / TILE_KEYS / 32]
-                           : 0;
-    }
-    return tile;
-}
-
-/* Whether the tile has a pair nearer than W. */
-template <int D>
-static __device__ __forceinline__ bool is_near(const attention_job &job, const key_block &block,
-                                               const query_tile &tile) {
-    return job.bias_length > 0 && tile.position - block.begin - (BLOCK_KEYS - 1) < job.bias_length;
-}
 
 template <int D>
 static __device__ __forceinline__ void load_tile(query_stages<D> &shared, int stage, const attention_job &job,
@@ -110,7 +37,7 @@ static __device__ __forceinline__ void load_tile(query_stages<D> &shared, int st
         copy_async_4(&shared.first[stage][own], job.starts + (there ? token + own : 0),
                      there && job.starts != nullptr);
     }
-    if (is_near<D>(job, block, tile) && own_warp() < DISTANCES<D> / WARP) {
+    if (is_near(job, block, tile) && own_warp() < DISTANCES<D> / WARP) {
         const bool there = distance >= 0 && distance < job.bias_length;
         copy_async_4(&shared.window[stage][own],
                      job.bias + tile.head * job.bias_length + (there ? distance : 0), there);
@@ -269,7 +196,7 @@ add_queries(float (&dk)[D / 8][4], float (&dv)[D / 8][4], const destination &kep
                *d_output = shared.tiles[stage][1] + row * PITCH<D>;
     multiply_own<D>(s, q, own.keys, own.keys_at);
     const float *window = shared.window[stage] + BLOCK_KEYS - 1 + row + g - own_warp() * TILE_ROWS - 2 * t;
-    add_bias(s, job.scale, is_near<D>(job, block, tile) ? window : nullptr);
+    add_bias(s, job.scale, is_near(job, block, tile) ? window : nullptr);
     bool single[2] = {false, false};
     if (key + TILE_ROWS - 1 > position || first[end - 1] > key) {
         const int firsts[2] = {first[row + g], first[row + g + 8]},
@@ -289,21 +216,6 @@ add_queries(float (&dk)[D / 8][4], float (&dv)[D / 8][4], const destination &kep
     pack_square(packed, d);
     transpose(transposed, packed);
     add_product<D>(dv, transposed, d_output);
-}
-
-/* dk and dv to their places, by way of 16 rows of a tile that are the warp's own. */
-template <int D>
-static __device__ __forceinline__ void store_key_gradients(float (&dk)[D / 8][4], const float (&dv)[D / 8][4],
-                                                           bf16 *tile, const attention_job &job,
-                                                           const key_block &block) {
-    const int row = own_warp() * TILE_ROWS;
-    const int64_t to =
-        (block.batch * job.key_length + block.begin + row) * job.key_stride + block.key_head * D;
-    const float scale = job.scale / LOG2_E;
-    tile += row * PITCH<D>;
-    scale_all(dk, scale, scale);
-    store_rows<D>(job.d_k + to, job.key_stride, block.count - row, tile, dk, job.wide);
-    store_rows<D>(job.d_v + to, job.key_stride, block.count - row, tile, dv, job.wide);
 }
 
 #endif

@@ -15,6 +15,15 @@
 #include "model/cuda/instructions.h"
 #include "model/cuda/tensor_map.h"
 
+/* ---- registers that the compiler has ---- */
+
+/* The same number, as one that the compiler knows nothing of: what follows from it is made anew each time,
+ * not kept in registers all along. */
+static __device__ __forceinline__ int anew(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
+
 /* ---- operands in shared memory ---- */
 
 /* Rows of a matrix that are `row_bytes` of 128 or 64 long, one after the other, in groups of eight; the
@@ -27,12 +36,16 @@ template <int row_bytes> __host__ __device__ constexpr int swizzled(int offset) 
 
 /* The descriptor of an operand whose rows begin at `rows`, a multiple of 1024; `stride` bytes from eight rows
  * to the next eight. Where k runs along a row `leading` is not used; where it runs across rows, `leading`
- * bytes are from the columns of one row to those that follow them. Operands `bytes` further on: + bytes / 16.
- */
+ * bytes are from the columns of one row to those that follow them. */
 template <int row_bytes>
 static __device__ __forceinline__ uint64_t operand(const void *rows, int leading, int stride) {
     return (shared_address(rows) & 0x3ffff) >> 4 | static_cast<uint64_t>(leading >> 4) << 16 |
            static_cast<uint64_t>(stride >> 4) << 32 | static_cast<uint64_t>(row_bytes == 128 ? 1 : 2) << 62;
+}
+
+/* The operand that lies `bytes` further on; the address is in the lower half and does not overflow. */
+static __device__ __forceinline__ uint64_t further(uint64_t of, int bytes) {
+    return (of & 0xffffffff00000000u) | (static_cast<unsigned>(of) + static_cast<unsigned>(bytes / 16));
 }
 
 /* ---- products ---- */
@@ -72,6 +85,7 @@ template <typename... fragments> static __device__ __forceinline__ void multiply
 #define LT_SUMS_32(c, n) LT_SUMS_8(c, n), LT_SUMS_8(c, n + 1), LT_SUMS_8(c, n + 2), LT_SUMS_8(c, n + 3)
 
 /* clang-format off */
+#define LT_NAMES_HALF "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define LT_NAMES_0 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define LT_NAMES_32 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define LT_NAMES_48 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
@@ -117,13 +131,35 @@ static __device__ __forceinline__ void multiply_add_async(float (&c)[16][4], con
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+/* wgmma m64nNk16, N of 32 and 64: c [64, N] += a [64, 16] b [16, N]; k runs across the rows of both, those of
+ * a are its columns. */
+static __device__ __forceinline__ void multiply_across_async(float (&c)[4][4], uint64_t a, uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" LT_NAMES_HALF
+                 "}, %16, %17, 1, 1, 1, 1, 1;"
+                 : LT_SUMS_32(c, 0)
+                 : "l"(a), "l"(b));
+}
+
+static __device__ __forceinline__ void multiply_across_async(float (&c)[8][4], uint64_t a, uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" LT_NAMES_0
+                 "}, %32, %33, 1, 1, 1, 1, 1;"
+                 : LT_SUMS_32(c, 0), LT_SUMS_32(c, 4)
+                 : "l"(a), "l"(b));
+}
+
 /* Writes of this thread to shared memory that are done come before what others read of it by the asynchronous
  * proxy, once they know of this. */
 static __device__ __forceinline__ void fence_async_proxy() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* ---- barriers in shared memory ---- */
+/* ---- barriers ---- */
+
+/* bar.sync: waits until THREADS of the block, whole warps, are at this barrier; 0 is that of __syncthreads().
+ */
+template <int THREADS> static __device__ __forceinline__ void meet(int barrier) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(THREADS) : "memory");
+}
 
 /* mbarrier: phases 0, 1, 0, ..., each of which ends when `arrivals` threads have arrived. One thread makes
  * it, before a barrier of the block. */

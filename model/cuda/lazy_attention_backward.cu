@@ -39,6 +39,7 @@
  * others.
  */
 #include "model/cuda/attention_keys.h"
+#include "model/cuda/attention_turns.h"
 
 namespace {
 
@@ -86,29 +87,6 @@ __device__ __forceinline__ void multiply_part(part_sums<D> &dq, const backward_s
     }
 }
 
-/* A block's turn to add to a tile of queries. */
-struct turn {
-    int64_t tile; /* of all heads */
-    unsigned number;
-    bool last;
-};
-
-template <int D>
-__device__ __forceinline__ turn turn_of(const attention_job &job, const key_block &block,
-                                        const query_tile &tile, int first_key) {
-    turn own;
-    const int keys = static_cast<int>(job.key_length), last_key = min(tile.position + ROWS<D>, keys) - 1;
-    own.tile = tile.pair * divide_up(job.query_length, int64_t{ROWS<D>}) + tile.begin / ROWS<D>;
-    own.number = static_cast<unsigned>(last_key / BLOCK_KEYS - block.begin / BLOCK_KEYS);
-    own.last = first_key / BLOCK_KEYS == block.begin / BLOCK_KEYS;
-    return own;
-}
-
-/* Lets the next block add, after a barrier behind which no thread has more to do. By one thread. */
-__device__ __forceinline__ void hand_on(const attention_job &job, const turn &own) {
-    if (!own.last) write_release(job.turns + own.tile, own.number + 1);
-}
-
 /* Adds the warp's part to the sums so far, or, as the last, stores it. By all threads, in their turn. */
 template <int D>
 __device__ __forceinline__ void add_part(const attention_job &job, const backward_shared<D> &shared,
@@ -141,73 +119,13 @@ __device__ __forceinline__ void add_part(const attention_job &job, const backwar
     }
 }
 
-/* ---- db ---- */
-
-/* Where the sum of distance 0 of a query head and the block's keys lies. */
-__device__ __forceinline__ float *bias_sums(const attention_job &job, const key_block &block, int head) {
-    return job.bias_sums +
-           ((block.batch * job.heads + head) * job.bias_blocks + block.begin / BLOCK_KEYS) * job.bias_length;
-}
-
-/* A thread's sum, of one distance at a time. */
-struct distance_sum {
-    int head, distance; /* -1: none yet */
-    float sum;
-};
-
-__device__ __forceinline__ void store_distance(const attention_job &job, const key_block &block,
-                                               const distance_sum &own) {
-    if (own.distance >= 0 && own.distance < job.bias_length)
-        bias_sums(job, block, own.head)[own.distance] = own.sum;
-}
-
-/* Distances that no tile has stay 0; what store_distance() puts is the same thread's affair. */
-__device__ __forceinline__ void zero_distances(const attention_job &job, const key_block &block) {
-    const int group = static_cast<int>(job.heads / job.key_heads);
-    for (int head = block.key_head * group; head < (block.key_head + 1) * group; head++)
-        for (int distance = static_cast<int>(threadIdx.x); distance < job.bias_length; distance += THREADS)
-            bias_sums(job, block, head)[distance] = 0.0f;
-}
-
-/* Takes in the diagonals of a tile's ds, each by one thread, rows in ascending order. */
-template <int D>
-__device__ __forceinline__ void take_diagonals(distance_sum &own, const float *ds, const attention_job &job,
-                                               const key_block &block, const query_tile &tile) {
-    const int nearest = tile.position - block.begin - (BLOCK_KEYS - 1);
-    const int thread = static_cast<int>(threadIdx.x), place = (thread - nearest) & (THREADS - 1),
-              begin = (thread - own_lane() - nearest) & (THREADS - 1); /* the warp's first lane's */
-    const bool there = place < DISTANCES<D> - 1;
-    if (there && (own.distance != nearest + place || own.head != tile.head)) {
-        store_distance(job, block, own);
-        own = {tile.head, nearest + place, 0.0f};
-    }
-    /* Rows that cross the warp's diagonals, which begin anew at place 0 where they pass 255. */
-    const bool anew = begin > THREADS - WARP;
-    const int low = anew ? 0 : max(begin - (BLOCK_KEYS - 1), 0),
-              high = min(anew ? WARP : begin + WARP, ROWS<D>);
-    for (int row = low; row < high; row++) {
-        const int column = row + BLOCK_KEYS - 1 - place, inside = min(max(column, 0), BLOCK_KEYS - 1);
-        const float value = shared_read(ds + row * PITCH<BLOCK_KEYS> + inside);
-        if (column == inside) own.sum += value;
-    }
-}
-
 /* ---- the kernel ---- */
-
-/* The ticket of this block. */
-__device__ __forceinline__ int take_ticket(unsigned &ticket, const attention_job &job) {
-    const int64_t tiles =
-        job.batch * job.heads * divide_up(job.query_length, int64_t{query_tile_rows(job.head_size)});
-    if (threadIdx.x == 0) ticket = atomicAdd(job.turns + tiles, 1u);
-    __syncthreads();
-    return static_cast<int>(ticket);
-}
 
 template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) all_gradients(attention_job job) {
     LT_DYNAMIC_SHARED(backward_shared<D>, shared);
-    const int ticket = take_ticket(shared->ticket, job),
+    const int ticket = take_ticket<ROWS<D>>(shared->ticket, job),
               blocks = divide_up(static_cast<int>(job.key_length), int{BLOCK_KEYS});
-    const key_block block = open_keys<D>(job, ticket / blocks, blocks - 1 - ticket % blocks);
+    const key_block block = open_keys<ROWS<D>>(job, ticket / blocks, blocks - 1 - ticket % blocks);
     const int tiles = block.tiles * static_cast<int>(job.heads / job.key_heads);
     query_stages<D> &queries = shared->queries;
     own_keys<D, KEYS_STAY<D>, VALUES_STAY<D>> own;
@@ -218,7 +136,7 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) all_gr
     query_tile next = {};
     turn before = {0, 0, true}; /* at the tile before */
     if (tiles > 0) {
-        next = open_tile<D, LAZY>(job, block, 0);
+        next = open_tile<ROWS<D>, LAZY>(job, block, 0);
         load_tile(queries, 0, job, block, next);
     }
     copy_async_commit();
@@ -228,20 +146,20 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) all_gr
         __syncthreads();
         if (threadIdx.x == 0) hand_on(job, before);
         if (i + 1 < tiles) {
-            next = open_tile<D, LAZY>(job, block, i + 1);
+            next = open_tile<ROWS<D>, LAZY>(job, block, i + 1);
             load_tile(queries, stage ^ 1, job, block, next);
         }
         copy_async_commit();
-        const bool near = LAZY && is_near<D>(job, block, tile);
+        const bool near = LAZY && is_near(job, block, tile);
         const kept_ds kept = {shared->ds, near ? shared->exact_ds : nullptr};
 #pragma unroll
         for (int chunk = 0; chunk < ROWS<D> / TILE_ROWS; chunk++)
             add_queries<D, LAZY>(dk, dv, kept, queries, stage, job, block, tile, chunk, own);
-        before = turn_of<D>(job, block, tile, queries.first[stage][0]);
+        before = turn_of<ROWS<D>>(job, block, tile, queries.first[stage][0]);
         if (threadIdx.x == 0 && before.number > 0) wait_for(job.turns + before.tile, before.number);
         __syncthreads();
         add_part<D>(job, *shared, stage, block, tile, before);
-        if (near) take_diagonals<D>(distance, shared->exact_ds, job, block, tile);
+        if (near) take_diagonals<ROWS<D>, PITCH<BLOCK_KEYS>>(distance, shared->exact_ds, job, block, tile);
     }
     __syncthreads();
     if (threadIdx.x == 0) hand_on(job, before);
@@ -250,16 +168,8 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) all_gr
 }
 
 template <int D> cudaError_t launch(cuda_device *device, const attention_job &job) {
-    const int64_t blocks = job.batch * job.key_heads * divide_up(job.key_length, int64_t{BLOCK_KEYS}),
-                  turns = job.batch * job.heads * divide_up(job.query_length, int64_t{ROWS<D>}) + 1;
-    const auto kernel = job.bias_length > 0 ? all_gradients<D, true> : all_gradients<D, false>;
-    cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(backward_shared<D>));
-    if (error == cudaSuccess)
-        error = cudaMemsetAsync(job.turns, 0, static_cast<size_t>(turns) * sizeof *job.turns, device->stream);
-    if (error != cudaSuccess) return error;
-    return LT_LAUNCH(kernel, static_cast<unsigned>(blocks), THREADS, sizeof(backward_shared<D>),
-                     device->stream, job);
+    return launch_in_turns<ROWS<D>>(job.bias_length > 0 ? all_gradients<D, true> : all_gradients<D, false>,
+                                    THREADS, sizeof(backward_shared<D>), device->stream, job);
 }
 
 } // namespace

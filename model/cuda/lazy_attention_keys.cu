@@ -31,7 +31,7 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) key_gr
     /* The keys that most queries see come first. */
     const int blocks = divide_up(static_cast<int>(job.key_length), int{BLOCK_KEYS}),
               number = static_cast<int>(blockIdx.x);
-    const key_block block = open_keys<D>(job, number / blocks, number % blocks);
+    const key_block block = open_keys<ROWS<D>>(job, number / blocks, number % blocks);
     const int tiles = block.tiles * static_cast<int>(job.heads / job.key_heads);
     query_stages<D> &queries = shared->queries;
     own_keys<D, false, VALUES_STAY<D>> own;
@@ -39,7 +39,7 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) key_gr
     open_own(own, queries.tiles[0][0], VALUES_STAY<D> ? shared->values : queries.tiles[1][0], job, block);
     query_tile next = {};
     if (tiles > 0) {
-        next = open_tile<D, LAZY>(job, block, 0);
+        next = open_tile<ROWS<D>, LAZY>(job, block, 0);
         load_tile(queries, 0, job, block, next);
     }
     copy_async_commit();
@@ -48,7 +48,7 @@ template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) key_gr
         copy_async_wait<0>();
         __syncthreads();
         if (i + 1 < tiles) {
-            next = open_tile<D, LAZY>(job, block, i + 1);
+            next = open_tile<ROWS<D>, LAZY>(job, block, i + 1);
             load_tile(queries, stage ^ 1, job, block, next);
         }
         copy_async_commit();

@@ -26,6 +26,7 @@ lt_device *test_open_device(const char *name, int setting) {
     emulation::set_order(ORDERS[setting - 1]);
     emulated_machine(1, static_cast<size_t>(1) << 30, CAPABILITY);
     if (lt_cuda_device_create(0, &device) != LT_OK) fail_msg("%s device: %s", name, lt_error_message());
+    if (CAPABILITY == 90) lt_cuda_choose_backward(device, LT_CUDA_BACKWARD_ONE_KERNEL);
     return device;
 }
 

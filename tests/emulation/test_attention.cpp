@@ -29,8 +29,11 @@ struct problem {
     lt_attention at = {};
     lt_attention_gradients to = {};
 
-    problem(int64_t head_size, bool lazy, bool documents, float near_bias = 10.0f, float offset = -1.0f) {
-        arena.device = test_open_device("emulated", 1);
+    problem(int64_t head_size, bool lazy, bool documents, float near_bias = 10.0f, float offset = -1.0f,
+            int capability = 80) {
+        emulation::set_order(0);
+        emulated_machine(1, static_cast<size_t>(1) << 30, capability);
+        assert_int_equal(lt_cuda_device_create(0, &arena.device), LT_OK);
         const int64_t width = HEADS * head_size, elements = LENGTH * width;
         test_random random = {7};
         std::vector<float> bias(HEADS * LENGTH), tau(HEADS, offset), evens(elements), odds(elements);
@@ -186,33 +189,36 @@ void check(int64_t head_size, bool lazy, bool documents) {
     if (lazy) assert_true(tiles.live < tiles.visible);
 }
 
-/* Parts of a head of 64 queries x 64 keys that hold a visible pair, and one of whose tiles holds a near one.
- */
-parts count_large_parts(bool lazy, bool documents) {
+/* Parts of a head of 64 queries x `keys` keys that hold a visible pair, and one of whose tiles holds a near
+ * one, or a live one. */
+parts count_large_parts(int keys, bool lazy, bool documents) {
     parts result = {0, 0, 0};
     for (int row = 0; row < LENGTH; row += KEYS)
-        for (int column = 0; column < LENGTH; column += KEYS) {
-            bool visible = false, near = false;
+        for (int column = 0; column < LENGTH; column += keys) {
+            bool visible = false, near = false, live = false;
             for (int i = row; i < row + KEYS && i < LENGTH; i++)
-                for (int j = std::max(column, first_key(documents, i)); j < column + KEYS && j <= i; j++) {
+                for (int j = std::max(column, first_key(documents, i)); j < column + keys && j <= i; j++) {
                     visible = true;
                     near = near || !lazy || i - j < NEAR;
+                    live = live || is_live(lazy, documents, i, j);
                 }
             result.visible += visible;
             result.near += near;
+            result.live += live;
         }
     return result;
 }
 
-/* The forward kernel of compute capability 9.0 does the products that it states, and leaves the live bits,
- * and so the work of backward, that the other one does. */
+/* The kernels of compute capability 9.0 do the products that they state, and forward leaves the live bits,
+ * and so the work of backward in two kernels, that the other one does. In one kernel dq is formed for all 128
+ * keys of a block, and at head size 96 a fourth span of it in vain. */
 void check_sm90(int64_t head_size, bool lazy, bool documents) {
-    problem p(head_size, lazy, documents);
+    problem p(head_size, lazy, documents, 10.0f, -1.0f, 90);
     const lt_ops *ops = p.arena.device->ops;
-    const parts large = count_large_parts(lazy, documents), tiles = count_parts(KEYS, lazy, documents),
-                squares = count_parts(ROWS, lazy, documents);
+    const parts large = count_large_parts(KEYS, lazy, documents),
+                blocks = count_large_parts(2 * KEYS, lazy, documents),
+                tiles = count_parts(KEYS, lazy, documents), squares = count_parts(ROWS, lazy, documents);
     const uint64_t of_tile = HEADS * products_of(KEYS, head_size), of_large = of_tile * KEYS / ROWS;
-    cuda_of(p.arena.device)->capability = 90;
     emulation::set_order(static_cast<uint64_t>(head_size / 32 - 2));
     emulation::count = {};
     ops->attention_forward(p.arena.device, &p.at);
@@ -225,17 +231,34 @@ void check_sm90(int64_t head_size, bool lazy, bool documents) {
     assert_int_equal(emulation::count.products,
                      (2 * tiles.visible + tiles.live) * of_tile +
                          (2 * squares.visible + 2 * parts_in_live_tiles(lazy, documents)) * of_tile / 4);
+    p.choose(LT_CUDA_BACKWARD_ONE_KERNEL);
+    p.poison();
+    emulation::count = {};
+    ops->attention_backward(p.arena.device, &p.at, &p.to);
+    assert_int_equal(emulation::count.products,
+                     2 * (large.visible + large.live) * of_large +
+                         blocks.visible * HEADS *
+                             products_of(2 * KEYS * KEYS / ROWS, head_size == 96 ? 128 : head_size));
+    assert_int_equal(emulation::count.bank_conflicts, 0);
+    if (lazy) assert_true(large.live < large.visible);
 }
 
 /* Where the driver has no tensor maps that chip runs the kernel of any other. */
 void check_without_maps(int64_t head_size) {
-    problem p(head_size, true, false);
-    cuda_of(p.arena.device)->capability = 90;
+    problem p(head_size, true, false, 10.0f, -1.0f, 90);
     emulated_tensor_maps(false);
     emulation::count = {};
     p.arena.device->ops->attention_forward(p.arena.device, &p.at);
     emulated_tensor_maps(true);
     assert_int_equal(emulation::count.products, products_of_forward(head_size, true, false));
+    p.choose(LT_CUDA_BACKWARD_ONE_KERNEL);
+    emulated_tensor_maps(false);
+    emulation::count = {};
+    p.arena.device->ops->attention_backward(p.arena.device, &p.at, &p.to);
+    emulated_tensor_maps(true);
+    assert_int_equal(emulation::count.products,
+                     (3 * count_parts(ROWS, true, false).visible + 2 * parts_in_live_tiles(true, false)) *
+                         HEADS * products_of(KEYS, head_size) / 4);
 }
 
 /* All p of a row are equal and a hundredth above the threshold: no running sum may prove a tile dead. */

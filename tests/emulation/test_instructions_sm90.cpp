@@ -140,6 +140,42 @@ template <int N, int row_bytes> static void check_across() {
     }
 }
 
+/* c [64, N] += the transpose of a [64, 64] times b [64, N], in steps of 16 rows of both. */
+template <int N> static __global__ void both_across_kernel(const float *a, const float *b, float *c) {
+    LT_DYNAMIC_SHARED(unsigned char, shared);
+    unsigned char *of_b = shared + ROWS * 128;
+    place_rows<128>(shared, a, ROWS);
+    place_rows<2 * N>(of_b, b, N);
+    fence_async_proxy();
+    __syncthreads();
+    float sums[N / 8][4];
+    for (int n = 0; n < N / 8; n++)
+        for (int i = 0; i < 4; i++) sums[n][i] = *sum_place(c, N, n, i);
+    multiply_fence(sums);
+#pragma unroll
+    for (int k = 0; k < ROWS / 16; k++)
+        multiply_across_async(sums, further(operand<128>(shared, 16, 8 * 128), 16 * k * 128),
+                              further(operand<2 * N>(of_b, 16, 8 * 2 * N), 16 * k * 2 * N));
+    multiply_commit();
+    multiply_wait(sums);
+    for (int n = 0; n < N / 8; n++)
+        for (int i = 0; i < 4; i++) *sum_place(c, N, n, i) = sums[n][i];
+}
+
+template <int N> static void check_both_across() {
+    mirrored a(ROWS * ROWS), b(ROWS * N), c(ROWS * N);
+    a.draw(17), b.draw(29), c.draw(1000);
+    std::vector<float> expected = c.host;
+    check(LT_LAUNCH(both_across_kernel<N>, 1, GROUP, ROWS * 128 + ROWS * N * 2, nullptr, a.device, b.device,
+                    c.device));
+    c.take();
+    for (int i = 0; i < ROWS * N; i++) {
+        for (int k = 0; k < ROWS; k++)
+            expected[static_cast<size_t>(i)] += a.host[k * ROWS + i / N] * b.host[k * N + i % N];
+        assert_true(c.host[i] == expected[static_cast<size_t>(i)]);
+    }
+}
+
 static void test_along_rows(void **state) {
     (void)state;
     check_along<128>();
@@ -153,9 +189,30 @@ static void test_across_rows(void **state) {
     check_across<96, 64>();
     check_across<128, 128>();
     check_across<128, 64>();
+    check_both_across<32>();
+    check_both_across<64>();
 }
 
 /* ---- barriers ---- */
+
+/* Two warps of three meet, and each has what the other wrote before. */
+static __global__ void meet_kernel(float *to) {
+    LT_SHARED(unsigned, numbers, 2 * WARP);
+    const unsigned thread = threadIdx.x;
+    if (thread >= 2 * WARP) return;
+    shared_write(&numbers[thread], thread);
+    meet<2 * WARP>(1);
+    to[thread] = static_cast<float>(shared_read(&numbers[2 * WARP - 1 - thread]));
+}
+
+static void test_meet(void **state) {
+    (void)state;
+    mirrored numbers(2 * WARP);
+    check(LT_LAUNCH(meet_kernel, 1, 3 * WARP, 0, nullptr, numbers.device));
+    numbers.take();
+    for (int i = 0; i < 2 * WARP; i++)
+        assert_true(numbers.host[static_cast<size_t>(i)] == static_cast<float>(2 * WARP - 1 - i));
+}
 
 /* The first warp hands a number to each thread of the second, ROUNDS times through one place. */
 static __global__ void phases_kernel(float *to) {
@@ -354,9 +411,13 @@ static void test_registers(void **state) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(test_along_rows), cmocka_unit_test(test_across_rows),
-        cmocka_unit_test(test_phases),     cmocka_unit_test(test_copied),
-        cmocka_unit_test(test_boxes),      cmocka_unit_test(test_impossible_maps),
+        cmocka_unit_test(test_along_rows),
+        cmocka_unit_test(test_across_rows),
+        cmocka_unit_test(test_meet),
+        cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_copied),
+        cmocka_unit_test(test_boxes),
+        cmocka_unit_test(test_impossible_maps),
         cmocka_unit_test(test_registers),
     };
     cudaDeviceProp properties;

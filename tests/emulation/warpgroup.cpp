@@ -58,9 +58,9 @@ std::vector<uint16_t> read(const std::vector<size_t> &places) {
     return bits;
 }
 
-contents look(uint64_t place, int rows, bool along) {
+contents look(const operand_place &place, int rows) {
     contents of;
-    of.places = places_of(decode(place), rows, along);
+    of.places = places_of(decode(place.descriptor), rows, place.along);
     of.bits = read(of.places);
     const unsigned char *memory = static_cast<const unsigned char *>(dynamic_shared(nullptr));
     for (size_t i = 0; i < of.places.size(); i++) {
@@ -78,7 +78,7 @@ contents look(uint64_t place, int rows, bool along) {
 /* ---- products ---- */
 
 struct product {
-    uint64_t a_place, b_place;
+    operand_place a_place, b_place;
     int columns;
     bool add;
     contents a, b; /* a: none where it is in registers */
@@ -166,18 +166,20 @@ void finish(thread_state &own, const own_product &which) {
 
 } // namespace
 
-void multiply_later(float *c, int columns, const unsigned *a, uint64_t a_place, uint64_t b_place, bool add) {
+void multiply_later(float *c, int columns, const unsigned *a, const operand_place &a_place,
+                    const operand_place &b_place, bool add) {
     thread_state &own = kept<thread_state>(kept_for_thread());
     group_state &group = own_group();
     if (!own.fenced) fail("a product without a fence of its registers");
     if (own.asked == group.gone + group.products.size()) {
         product first = {a_place, b_place, columns, add, {}, {}, 0};
-        if (a == nullptr) first.a = look(a_place, 64, true);
-        first.b = look(b_place, columns, a == nullptr);
+        if (a == nullptr) first.a = look(a_place, 64);
+        first.b = look(b_place, columns);
         group.products.push_back(std::move(first));
     }
     const product &of = group.products[own.asked - group.gone];
-    if (of.a_place != a_place || of.b_place != b_place || of.columns != columns || of.add != add)
+    if (of.a_place.descriptor != a_place.descriptor || of.b_place.descriptor != b_place.descriptor ||
+        of.columns != columns || of.add != add)
         fail("threads of a warpgroup are at different products");
     own_product mine = {c, own.asked++, {}};
     if (a == nullptr) {

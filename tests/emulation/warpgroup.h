@@ -14,9 +14,15 @@
 
 namespace emulation {
 
-/* c [64, columns] (+)= a [64, 16] b; `c` and `a` are this thread's. `a` nullptr: it lies where `a_place`
- * says, and k runs along the rows of both; otherwise it runs across those of b. */
-void multiply_later(float *c, int columns, const unsigned *a, uint64_t a_place, uint64_t b_place, bool add);
+/* An operand in shared memory: its descriptor, and whether k runs along its rows or across them. */
+struct operand_place {
+    uint64_t descriptor;
+    bool along;
+};
+
+/* c [64, columns] (+)= a [64, 16] b; `c` and `a` are this thread's. `a` nullptr: it lies at `a_place`. */
+void multiply_later(float *c, int columns, const unsigned *a, const operand_place &a_place,
+                    const operand_place &b_place, bool add);
 void fence_products();
 void commit_products();
 void wait_for_products();

@@ -36,6 +36,10 @@ template <int row_bytes> uint64_t operand(const void *rows, int leading, int str
            static_cast<uint64_t>(stride >> 4) << 32 | static_cast<uint64_t>(row_bytes == 128 ? 1 : 2) << 62;
 }
 
+inline uint64_t further(uint64_t of, int bytes) {
+    return of + static_cast<uint64_t>(bytes / 16);
+}
+
 template <typename... fragments> void multiply_fence(fragments &...) {
     emulation::fence_products();
 }
@@ -47,10 +51,17 @@ template <typename... fragments> void multiply_wait(fragments &...) {
 }
 
 inline void multiply_async(float (&c)[8][4], uint64_t a, uint64_t b, bool add) {
-    emulation::multiply_later(c[0], 64, nullptr, a, b, add);
+    emulation::multiply_later(c[0], 64, nullptr, {a, true}, {b, true}, add);
 }
 template <int N> void multiply_add_async(float (&c)[N][4], const unsigned (&a)[4], uint64_t b) {
-    emulation::multiply_later(c[0], 8 * N, a, 0, b, true);
+    emulation::multiply_later(c[0], 8 * N, a, {}, {b, false}, true);
+}
+template <int N> void multiply_across_async(float (&c)[N][4], uint64_t a, uint64_t b) {
+    emulation::multiply_later(c[0], 8 * N, nullptr, {a, false}, {b, false}, true);
+}
+
+template <int THREADS> void meet(int barrier) {
+    emulation::barrier(barrier, THREADS);
 }
 
 inline void fence_async_proxy() {
@@ -71,6 +82,10 @@ inline void phases_arrive_copied(uint64_t *phases) {
 }
 inline void phases_wait(uint64_t *phases, unsigned parity) {
     emulation::wait_for_phase(phases, parity);
+}
+
+inline int anew(int number) {
+    return number;
 }
 
 inline void copy_tensor(void *to, const CUtensorMap &map, int column, int head, int row, int batch,
