@@ -165,8 +165,9 @@ static lt_status compare(const cudnn_attention *a, lt_mem ours, lt_mem theirs, i
                          double *difference) {
     const int64_t tokens = a->at.batch * a->at.query_length, hidden = a->at.heads * a->at.head_size,
                   count = (tokens - 1) * stride + hidden;
-    uint16_t *both = malloc(2 * (size_t)count * sizeof *both), *x = both, *y = both + count;
-    if (both == NULL) return lt_fail(LT_IO, "no memory to compare in");
+    uint16_t *const x = malloc(2 * (size_t)count * sizeof *x);
+    if (x == NULL) return lt_fail(LT_IO, "no memory to compare in");
+    uint16_t *const y = x + count;
     lt_status status = a->device->ops->download(a->device, x, ours, count);
     if (status == LT_OK) status = a->device->ops->download(a->device, y, theirs, count);
     double most = 0, apart = 0;
@@ -176,7 +177,7 @@ static lt_status compare(const cudnn_attention *a, lt_mem ours, lt_mem theirs, i
             most = fmax(most, fabs(value(x[i])));
             apart = fmax(apart, isnan(from) ? INFINITY : from);
         }
-    free(both);
+    free(x);
     *difference = fmax(*difference, most > 0 ? apart / most : INFINITY);
     return status;
 }
