@@ -126,5 +126,5 @@ run-lint:
 	@printf '%s\n' $(filter-out tests/%,$(filter %.c,$(OWN_C))) | xargs -P "$$(nproc)" -n 8 sh -c 'clang-tidy --quiet \
 	    --warnings-as-errors="*" "$$@" -- -std=gnu11 -I. $(HDF5_CFLAGS) $(BLAS_CFLAGS) \
 	    $(shell $(MPICC) --showme:compile 2>/dev/null | sed 's/-I/-isystem /g') \
-	    -DLT_ISA=sse2 -DLT_VERSION=\"\" -DLT_COMMIT=\"\" -DLT_BUILD_OPTIONS=\"\" -DDRIVER=\"\"' clang-tidy
+	    -DLT_ISA=sse2 -DLT_VERSION=\"\" -DLT_COMMIT=\"\" -DLT_BUILD_OPTIONS=\"\"' clang-tidy
 	@shellcheck -x -P SCRIPTDIR $(OWN_SHELL)
