@@ -409,8 +409,8 @@ __device__ __forceinline__ void take_tile(key_gradients<D> &sums, backward_share
     add_part<D>(job, dq, shared.block.batch, shared.scale, what);
     arrive(&shared.added);
     if (LAZY && what.near) {
-        take_diagonals<QUERIES, PITCH_DS>(shared.distances[anew(static_cast<int>(threadIdx.x))], shared.exact_ds, job, shared.block,
-                                          what.tile);
+        distance_sum &own = shared.distances[anew(static_cast<int>(threadIdx.x))];
+        take_diagonals<QUERIES, PITCH_DS>(own, shared.exact_ds, job, shared.block, what.tile);
         meet<THREADS>(MEETING);
     }
     arrive(&stage.empty);

@@ -135,6 +135,14 @@ void test_rule(void **state) {
     assert_int_equal(bytes_of(LT_CUDA_BACKWARD_ONE_KERNEL, 64, enough),
                      bytes_of(LT_CUDA_BACKWARD_TWO_KERNELS, 64, enough));
     device->ops->destroy(device);
+    emulated_machine(1, static_cast<size_t>(1) << 30, 90); /* where half as many blocks are enough */
+    assert_int_equal(lt_cuda_device_create(0, &device), LT_OK);
+    const int64_t half = (3 * cuda_of(device)->multiprocessors + 15) / 16;
+    assert_int_equal(bytes_of(LT_CUDA_BACKWARD_BY_SHAPE, 64, half),
+                     bytes_of(LT_CUDA_BACKWARD_ONE_KERNEL, 64, half));
+    assert_int_equal(bytes_of(LT_CUDA_BACKWARD_BY_SHAPE, 64, half - 1),
+                     bytes_of(LT_CUDA_BACKWARD_TWO_KERNELS, 64, half - 1));
+    device->ops->destroy(device);
 }
 
 } // namespace
