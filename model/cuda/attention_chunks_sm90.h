@@ -6,22 +6,10 @@
 #ifndef LT_MODEL_CUDA_ATTENTION_CHUNKS_SM90_H
 #define LT_MODEL_CUDA_ATTENTION_CHUNKS_SM90_H
 
-#include "model/cuda/attention_tiles.h"
-#include "model/cuda/instructions_sm90.h"
+#include "model/cuda/attention_groups_sm90.h"
 
 /* From one query's exact ds to the next's: lanes of a fragment are in different banks. */
 enum { PITCH_DS = BLOCK_KEYS + 4 };
-
-/* The thread's place in a fragment, found anew wherever it is asked for. */
-struct fragment_place {
-    int warp, g, t;
-};
-
-static __device__ __forceinline__ fragment_place own_place() {
-    const unsigned thread = static_cast<unsigned>(anew(static_cast<int>(threadIdx.x)));
-    return {static_cast<int>(thread / WARP), static_cast<int>(thread % WARP / 4),
-            static_cast<int>(thread % 4)};
-}
 
 /* A warp's 16 keys and 16 queries, which share live bits. */
 typedef float chunk[2][4];

@@ -34,20 +34,17 @@
  */
 #include "model/cuda/attention_chunks_sm90.h"
 #include "model/cuda/attention_turns.h"
-#include "model/cuda/instructions_sm90.h"
 
 namespace {
 
-enum { GROUP = 4 * WARP, GROUPS = 2, GROUP_KEYS = BLOCK_KEYS / GROUPS, BLOCK = GROUP * (GROUPS + 1) };
+enum { GROUP_KEYS = BLOCK_KEYS / GROUPS };
 enum { QUERIES = 64, CHUNKS = QUERIES / TILE_ROWS, STAGES = 2, DISTANCES = BLOCK_KEYS + QUERIES };
-static_assert(GROUP * GROUPS == int{THREADS}, "those who compute are the threads of other kernels");
-enum { COPYING_WARP = WARPS, TURNS_WARP = COPYING_WARP + 1, MEETING = 1 };
+enum { TURNS_WARP = COPYING_WARP + 1, MEETING = 1 };
 static_assert(GROUP_KEYS == int{TILE_KEYS}, "live bits are those of a warpgroup's keys");
 
-/* Elements of an operand's row: a part of dq is one SPAN wide. A tile of rows is D / SPAN matrices. */
+/* A part of dq is one SPAN wide. */
 template <int D> constexpr int SPAN = D % 128 == 0 ? 64 : 32;
-template <int D> constexpr int EIGHT_ROWS = 8 * SPAN<D> * 2; /* bytes */
-constexpr int EIGHT_KEYS = 8 * QUERIES * 2;                  /* of ds */
+constexpr int EIGHT_KEYS = 8 * QUERIES * 2; /* of ds: bytes */
 
 /* A tile as a warpgroup's 64 keys see it: not at all, dead, alive. */
 enum sight { NOT_SEEN, DEAD, ALIVE };
@@ -98,15 +95,6 @@ __device__ __forceinline__ unsigned parity_of(int round) {
 }
 
 /* ---- the warp that copies ---- */
-
-/* Begins to copy ROWS rows of a head as an operand. By one thread. */
-template <int D, int ROWS>
-__device__ __forceinline__ void copy_operand(bf16 *to, const CUtensorMap &map, int head, int row, int batch,
-                                             uint64_t *phases) {
-#pragma unroll
-    for (int column = 0; column < D; column += SPAN<D>)
-        copy_tensor(to + ROWS * column, map, column, head, row, batch, phases);
-}
 
 /* What is known of each query, and the biases. */
 template <int D>
@@ -169,9 +157,9 @@ __device__ void copy_all(backward_shared<D> &shared, const attention_job &job, c
     const bool first_lane = own_lane() == 0;
     if (first_lane) {
         phases_expect(&shared.own_full, sizeof shared.keys + sizeof shared.values);
-        copy_operand<D, BLOCK_KEYS>(shared.keys, maps.k, block.key_head, block.begin, block.batch,
+        copy_operand<D, SPAN<D>, BLOCK_KEYS>(shared.keys, maps.k, block.key_head, block.begin, block.batch,
                                     &shared.own_full);
-        copy_operand<D, BLOCK_KEYS>(shared.values, maps.v, block.key_head, block.begin, block.batch,
+        copy_operand<D, SPAN<D>, BLOCK_KEYS>(shared.values, maps.v, block.key_head, block.begin, block.batch,
                                     &shared.own_full);
     }
     for (int i = 0; i < tiles; i++) {
@@ -181,8 +169,8 @@ __device__ void copy_all(backward_shared<D> &shared, const attention_job &job, c
             const query_tile tile = open_tile<QUERIES, false>(job, block, i);
             open_visit<LAZY>(stage.what, job, block, tile);
             phases_expect(&stage.full, sizeof stage.q + sizeof stage.d_output);
-            copy_operand<D, QUERIES>(stage.q, maps.q, tile.head, tile.begin, block.batch, &stage.full);
-            copy_operand<D, QUERIES>(stage.d_output, maps.d_output, tile.head, tile.begin, block.batch,
+            copy_operand<D, SPAN<D>, QUERIES>(stage.q, maps.q, tile.head, tile.begin, block.batch, &stage.full);
+            copy_operand<D, SPAN<D>, QUERIES>(stage.d_output, maps.d_output, tile.head, tile.begin, block.batch,
                                      &stage.full);
         }
         __syncwarp();
@@ -212,38 +200,22 @@ __device__ void keep_turns(backward_shared<D> &shared, const attention_job &job,
 typedef float scores[QUERIES / 8][4];
 typedef unsigned fragments[CHUNKS][4];
 
-__device__ __forceinline__ int own_group() {
-    return own_place().warp / 4;
-}
-
-/* The warp has done its part. */
-__device__ __forceinline__ void arrive(uint64_t *phases) {
-    __syncwarp();
-    const fragment_place own = own_place();
-    if (own.g + own.t == 0) phases_arrive(phases);
-}
-
-/* Bytes to 16 elements of an operand's ROWS rows, k times 16 from the first. */
-template <int D, int ROWS> __host__ __device__ constexpr int along_rows(int k) {
-    return (16 * k / SPAN<D> * ROWS * SPAN<D> + 16 * k % SPAN<D>) * 2;
-}
-
 /* c = the warpgroup's keys, or values, times the transpose of a tile's queries, or do. */
 template <int D>
 __device__ __forceinline__ void multiply_own(scores &c, const bf16 *own, const bf16 *tile) {
-    const uint64_t a = operand<SPAN<D> * 2>(own + own_group() * GROUP_KEYS * SPAN<D>, 16, EIGHT_ROWS<D>),
-                   b = operand<SPAN<D> * 2>(tile, 16, EIGHT_ROWS<D>);
+    const uint64_t a = operand<SPAN<D> * 2>(own + own_group() * GROUP_KEYS * SPAN<D>, 16, EIGHT_ROWS<SPAN<D>>),
+                   b = operand<SPAN<D> * 2>(tile, 16, EIGHT_ROWS<SPAN<D>>);
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        multiply_async(c, further(a, along_rows<D, BLOCK_KEYS>(k)), further(b, along_rows<D, QUERIES>(k)), k > 0);
+        multiply_async(c, further(a, along_rows<SPAN<D>, BLOCK_KEYS>(k)), further(b, along_rows<SPAN<D>, QUERIES>(k)), k > 0);
 }
 
 /* c += a, of chunk number `number`, times a tile's do, or queries. */
 template <int D>
 __device__ __forceinline__ void add_chunk(float (&c)[D / 8][4], const unsigned (&a)[4], const bf16 *tile,
                                           int number) {
-    const uint64_t b = operand<SPAN<D> * 2>(tile, QUERIES * SPAN<D> * 2, EIGHT_ROWS<D>);
-    multiply_add_async(c, a, further(b, number * 2 * EIGHT_ROWS<D>));
+    const uint64_t b = operand<SPAN<D> * 2>(tile, QUERIES * SPAN<D> * 2, EIGHT_ROWS<SPAN<D>>);
+    multiply_add_async(c, a, further(b, number * 2 * EIGHT_ROWS<SPAN<D>>));
 }
 
 /* dq, a span of the head, += ds^T k over all keys of the block. */
@@ -251,10 +223,10 @@ template <int D>
 __device__ __forceinline__ void multiply_span(float (&dq)[SPAN<D> / 8][4], const bf16 *ds, const bf16 *keys,
                                               int span) {
     const uint64_t a = operand<2 * QUERIES>(ds, 16, EIGHT_KEYS),
-                   b = operand<SPAN<D> * 2>(keys + span * BLOCK_KEYS * SPAN<D>, 16, EIGHT_ROWS<D>);
+                   b = operand<SPAN<D> * 2>(keys + span * BLOCK_KEYS * SPAN<D>, 16, EIGHT_ROWS<SPAN<D>>);
 #pragma unroll
     for (int k = 0; k < BLOCK_KEYS / 16; k++)
-        multiply_across_async(dq, further(a, k * 2 * EIGHT_KEYS), further(b, k * 2 * EIGHT_ROWS<D>));
+        multiply_across_async(dq, further(a, k * 2 * EIGHT_KEYS), further(b, k * 2 * EIGHT_ROWS<SPAN<D>>));
 }
 
 /* ---- dq ---- */

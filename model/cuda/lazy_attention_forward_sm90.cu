@@ -34,18 +34,13 @@
  * turns 50 to 60 % of the peak rate is what that lets one expect at D = 128, and 30 to 40 % at D = 64.
  */
 #include "model/cuda/attention_forward.h"
-#include "model/cuda/instructions_sm90.h"
+#include "model/cuda/attention_groups_sm90.h"
 
 namespace {
 
-enum { GROUP = 4 * WARP, GROUPS = 2, GROUP_ROWS = BLOCK_QUERIES / GROUPS };
-enum { BLOCK = GROUP * (GROUPS + 1) };
-enum { SLOTS = 6 };
+enum { GROUP_ROWS = BLOCK_QUERIES / GROUPS, SLOTS = 6 };
 
-/* Elements of a row of an operand: 128 bytes where D is made of such, or 64. A tile is D / SPAN matrices of
- * all its rows, one after the other. */
 template <int D> constexpr int SPAN = D % 64 == 0 ? 64 : 32;
-template <int D> constexpr int EIGHT_ROWS = 8 * SPAN<D> * 2; /* bytes */
 
 /* What a place holds in the second pass: keys, then values in the next. */
 struct visit {
@@ -81,16 +76,12 @@ __device__ __forceinline__ void go_on(place &at) {
 
 /* ---- the warp that copies ---- */
 
-enum { COPYING_WARP = GROUPS * GROUP / WARP };
-
 /* Begins to copy ROWS rows of a head as an operand, by one thread. */
 template <int D, int ROWS>
 __device__ __forceinline__ void load_operand(bf16 *to, const CUtensorMap &map, int head, int row, int batch,
                                              uint64_t *full) {
     phases_expect(full, ROWS * D * sizeof(bf16));
-#pragma unroll
-    for (int span = 0; span < D / SPAN<D>; span++)
-        copy_tensor(to + span * ROWS * SPAN<D>, map, span * SPAN<D>, head, row, batch, full);
+    copy_operand<D, SPAN<D>, ROWS>(to, map, head, row, batch, full);
 }
 
 __device__ __forceinline__ void load_biases(float *window, const attention_job &job, const query_block &block,
@@ -187,10 +178,6 @@ struct group_tiles {
     int first, last;
 };
 
-__device__ __forceinline__ int own_group() {
-    return own_warp() / 4;
-}
-
 __device__ __forceinline__ group_tiles tiles_of_group(const attention_job &job, const query_block &block) {
     const int row = own_group() * GROUP_ROWS;
     if (row >= block.count) return {INT32_MAX, -1};
@@ -206,15 +193,8 @@ template <int D> __device__ __forceinline__ void await(forward_shared<D> &shared
 
 /* The warp is done with a place. */
 template <int D> __device__ __forceinline__ void release(forward_shared<D> &shared, place &at) {
-    __syncwarp();
-    if (own_lane() == 0) phases_arrive(&shared.empty[at.slot]);
+    arrive(&shared.empty[at.slot]);
     go_on(at);
-}
-
-/* Of operands of ROWS rows: 16 elements of their rows, k times 16 from the first, in units of a descriptor.
- */
-template <int D, int ROWS> constexpr uint64_t along_rows(int k) {
-    return static_cast<uint64_t>(16 * k / SPAN<D> * ROWS * SPAN<D> + 16 * k % SPAN<D>) * 2 / 16;
 }
 
 /* s = q times the transpose of the keys of a place. */
@@ -222,21 +202,21 @@ template <int D>
 __device__ __forceinline__ void multiply_queries(float (&s)[TILE_KEYS / 8][4], forward_shared<D> &shared,
                                                  int slot) {
     const uint64_t queries = operand<SPAN<D> * 2>(shared.queries + own_group() * GROUP_ROWS * SPAN<D>, 16,
-                                                  EIGHT_ROWS<D>),
-                   keys = operand<SPAN<D> * 2>(shared.ring[slot], 16, EIGHT_ROWS<D>);
+                                                  EIGHT_ROWS<SPAN<D>>),
+                   keys = operand<SPAN<D> * 2>(shared.ring[slot], 16, EIGHT_ROWS<SPAN<D>>);
     multiply_fence(s);
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        multiply_async(s, queries + along_rows<D, BLOCK_QUERIES>(k), keys + along_rows<D, TILE_KEYS>(k),
-                       k > 0);
+        multiply_async(s, further(queries, along_rows<SPAN<D>, BLOCK_QUERIES>(k)),
+                       further(keys, along_rows<SPAN<D>, TILE_KEYS>(k)), k > 0);
     multiply_commit();
     multiply_wait(s);
 }
 
 /* The values of a place, 16 keys from 16 k on. */
 template <int D> __device__ __forceinline__ uint64_t values_of(forward_shared<D> &shared, int slot, int k) {
-    return operand<SPAN<D> * 2>(shared.ring[slot], TILE_KEYS * SPAN<D> * 2, EIGHT_ROWS<D>) +
-           static_cast<uint64_t>(k * 2 * EIGHT_ROWS<D> / 16);
+    return further(operand<SPAN<D> * 2>(shared.ring[slot], TILE_KEYS * SPAN<D> * 2, EIGHT_ROWS<SPAN<D>>),
+                   k * 2 * EIGHT_ROWS<SPAN<D>>);
 }
 
 /* m and l of the warp's rows; bits of tiles that may be live, to job.live. */
