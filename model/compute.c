@@ -1,18 +1,18 @@
-/* What a model does with a micro-batch, and the update. */
+/* What a model does with a micro-batch. */
 #include "model/plan.h"
-#include "model/split.h"
 
 #include <string.h>
 
-/* Readies the model and the device for a pass over `tokens`. */
+/* Readies the model and the device for a pass over `tokens`, which go to the device in one copy. */
 static lt_pass upload(lt_model *model, const lt_tokens *tokens) {
     lt_device *device = model->device;
     const lt_pass pass = lt_pass_of(model, tokens);
     lt_model_refresh_matrices(model);
-    device->ops->upload(device, model->inputs, tokens->inputs, pass.rows);
-    device->ops->upload(device, model->targets, tokens->targets, pass.rows);
-    if (pass.documents)
-        device->ops->upload(device, model->document_starts, tokens->document_starts, pass.rows);
+    const int32_t *parts[] = {tokens->inputs, tokens->targets, tokens->document_starts};
+    const int count = pass.documents ? 3 : 2;
+    for (int i = 0; i < count; i++)
+        memcpy(model->tokens + i * model->most_rows, parts[i], sizeof *parts[i] * (size_t)pass.rows);
+    device->ops->upload(device, model->inputs, model->tokens, (count - 1) * model->most_rows + pass.rows);
     return pass;
 }
 
@@ -45,94 +45,6 @@ lt_status lt_model_forward_backward(lt_model *model, const lt_tokens *tokens, do
                       lt_at(model->loss_slots, slot));
     LT_CHECK(lt_gradients_ready(watch, model->final_norm, model->registry.elements));
     return lt_backward(model, &pass, gradients, first, watch);
-}
-
-void lt_model_add_gradients(lt_model *model, int to, int from, int64_t first, int64_t count) {
-    model->device->ops->add(model->device, lt_at(model->gradients[to], first),
-                            lt_at(model->gradients[from], first), count);
-}
-
-lt_mem lt_model_gradients(lt_model *model) {
-    return model->gradients[0];
-}
-
-lt_mem lt_model_parameters(lt_model *model) {
-    return model->parameters;
-}
-
-lt_status lt_model_losses(lt_model *model, int64_t count, double *sums) {
-    return model->device->ops->download(model->device, sums, model->loss_slots, count);
-}
-
-int64_t lt_model_square_sums(const lt_model *model) {
-    return model->square_sums;
-}
-
-lt_status lt_model_gradient_squares(lt_model *model, double *sums) {
-    lt_mem to = model->squares;
-    for (int i = 0; i < model->registry.count; i++) {
-        const lt_parameter *parameter = &model->registry.parameters[i];
-        const lt_span own = lt_model_own(model, parameter, 0, parameter->count);
-        if (own.first < own.end)
-            model->device->ops->sum_squares(model->device, lt_at(model->gradients[0], own.first),
-                                            own.end - own.first,
-                                            lt_at(to, (own.first - parameter->offset) / LT_FLAT_PIECE));
-        to = lt_at(to, lt_flat_pieces(parameter->count));
-    }
-    return model->device->ops->download(model->device, sums, model->squares, model->square_sums);
-}
-
-int64_t lt_model_whole_squares_count(const lt_model *model) {
-    return model->ranks * model->registry.count;
-}
-
-lt_status lt_model_whole_squares(lt_model *model, const double *sums, double *whole) {
-    const int count = model->registry.count;
-    double *own = whole + model->rank * count;
-    for (int i = 0; i < count; i++) {
-        own[i] = 0;
-        for (int64_t pieces = lt_flat_pieces(model->registry.parameters[i].count); pieces > 0; pieces--)
-            own[i] += *sums++;
-    }
-    if (model->group == NULL) return LT_OK;
-    LT_CHECK(model->group->all_gather_host(model->group->context, whole, count));
-    for (int i = 0; i < count; i++) {
-        const lt_parameter *parameter = &model->registry.parameters[i];
-        double sum = 0;
-        for (int part = 0; part < parameter->parts; part++)
-            sum += whole[lt_split_holder(parameter, part, model->ranks) * count + i];
-        whole[i] = sum;
-    }
-    return LT_OK;
-}
-
-/* base^exponent for a whole exponent >= 1, by squaring: the same bits on every C library. */
-static double power(double base, int64_t exponent) {
-    double result = 1;
-    for (; exponent > 0; exponent /= 2, base *= base)
-        if (exponent % 2 == 1) result *= base;
-    return result;
-}
-
-void lt_model_update(lt_model *model, const lt_update *update) {
-    lt_adamw options = {.beta1 = update->beta1,
-                        .beta2 = update->beta2,
-                        .epsilon = update->epsilon,
-                        .bias_correction1 = 1 - power(update->beta1, update->step),
-                        .bias_correction2 = 1 - power(update->beta2, update->step),
-                        .gradient_scale = update->gradient_scale};
-    for (int i = 0; i < model->registry.count; i++) {
-        const lt_parameter *parameter = &model->registry.parameters[i];
-        const lt_span own = lt_model_own(model, parameter, 0, parameter->count);
-        if (own.first >= own.end || (parameter->lazy && update->freeze_lazy)) continue;
-        options.learning_rate = parameter->lazy ? update->lazy_learning_rate : update->learning_rate;
-        options.weight_decay = parameter->decays ? update->weight_decay : 0;
-        const int64_t at = own.first - model->own.first;
-        model->device->ops->adamw(model->device, lt_at(model->parameters, own.first),
-                                  lt_at(model->gradients[0], own.first), lt_at(model->moment1, at),
-                                  lt_at(model->moment2, at), own.end - own.first, &options);
-    }
-    model->matrices_are_old = true;
 }
 
 lt_status lt_model_evaluate(lt_model *model, const lt_tokens *tokens, double *sums) {

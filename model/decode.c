@@ -115,7 +115,7 @@ static void attend(lt_decoder *decoder, int64_t layer, int64_t count) {
     ops->rmsnorm_forward(device, decoder->stream, lt_at(model->parameters, at->attn_norm), shape->norm_eps,
                          count, shape->hidden, decoder->normed, decoder->rms);
     lt_linear(device, decoder->normed, model->matrices[layer].qkv, count, shape->hidden, model->qkv_width,
-              decoder->qkv, false);
+              LT_NOWHERE, decoder->qkv);
     ops->rope(device, decoder->qkv, model->qkv_width, decoder->rope_table, count, count, decoder->length,
               shape->heads + shape->key_heads, lt_head_size(shape), false);
     for (int64_t i = 0; i < count; i++)
@@ -126,7 +126,7 @@ static void attend(lt_decoder *decoder, int64_t layer, int64_t count) {
     const lt_attention attention = attention_of(decoder, layer, decoder->length, count);
     ops->attention_forward(device, &attention);
     lt_linear(device, decoder->attention, model->matrices[layer].o_proj, count, shape->hidden, shape->hidden,
-              decoder->stream, true);
+              decoder->stream, decoder->stream);
 }
 
 static void feed_forward(lt_decoder *decoder, int64_t layer, int64_t count) {
@@ -137,10 +137,10 @@ static void feed_forward(lt_decoder *decoder, int64_t layer, int64_t count) {
     device->ops->rmsnorm_forward(device, decoder->stream, lt_at(model->parameters, at->mlp_norm),
                                  shape->norm_eps, count, shape->hidden, decoder->normed, decoder->rms);
     lt_linear(device, decoder->normed, model->matrices[layer].gate_up, count, shape->hidden,
-              2 * shape->intermediate, decoder->gate_up, false);
+              2 * shape->intermediate, LT_NOWHERE, decoder->gate_up);
     device->ops->swiglu_forward(device, decoder->gate_up, count, shape->intermediate, decoder->activated);
     lt_linear(device, decoder->activated, model->matrices[layer].down_proj, count, shape->intermediate,
-              shape->hidden, decoder->stream, true);
+              shape->hidden, decoder->stream, decoder->stream);
 }
 
 static void append_piece(lt_decoder *decoder, const int32_t *tokens, int64_t count) {
@@ -172,7 +172,7 @@ lt_status lt_decoder_append(lt_decoder *decoder, const int32_t *tokens, int64_t 
     const lt_mem last = lt_at(decoder->stream, (piece - 1) * shape->hidden);
     device->ops->rmsnorm_forward(device, last, lt_at(model->parameters, model->final_norm), shape->norm_eps,
                                  1, shape->hidden, decoder->normed, decoder->rms);
-    lt_linear(device, decoder->normed, model->head_matrix, 1, shape->hidden, shape->vocabulary,
-              decoder->logits, false);
+    lt_linear(device, decoder->normed, model->head_matrix, 1, shape->hidden, shape->vocabulary, LT_NOWHERE,
+              decoder->logits);
     return device->ops->download(device, logits, decoder->logits, shape->vocabulary);
 }

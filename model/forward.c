@@ -40,11 +40,10 @@ static lt_status add_product(lt_model *model, const lt_pass *pass, lt_mem x, lt_
     lt_device *device = model->device;
     const int64_t hidden = model->shape.hidden;
     if (model->group == NULL) {
-        device->ops->copy(device, y, residual, pass->rows * hidden);
-        lt_linear(device, x, matrix, pass->rows, width, hidden, y, true);
+        lt_linear(device, x, matrix, pass->rows, width, hidden, residual, y);
         return LT_OK;
     }
-    lt_linear(device, x, matrix, pass->rows, width, hidden, lt_partial_of(model, y), false);
+    lt_linear(device, x, matrix, pass->rows, width, hidden, LT_NOWHERE, lt_partial_of(model, y));
     LT_CHECK(lt_sum_rows(model, pass, y));
     device->ops->add(device, y, residual, pass->own * hidden);
     return LT_OK;
@@ -59,7 +58,7 @@ static lt_status attend(lt_model *model, int64_t layer, const lt_layer_kept *kep
 
     LT_CHECK(lt_norm_forward(model, pass, kept->input, at->attn_norm, kept->attn_rms));
     lt_linear(device, model->normed, model->matrices[layer].qkv, pass->rows, shape->hidden, model->qkv_width,
-              kept->qkv, false);
+              LT_NOWHERE, kept->qkv);
     ops->rope(device, kept->qkv, model->qkv_width, model->rope_table, pass->rows,
               model->options.sequence_length, 0, shape->heads + shape->key_heads, lt_head_size(shape), false);
     const lt_attention attention = lt_model_attention(model, layer, pass->batch, pass->documents);
@@ -79,7 +78,7 @@ static lt_status end_attention(lt_model *model, int64_t layer, const lt_layer_ke
 static lt_status open_gates(lt_model *model, int64_t layer, const lt_layer_kept *kept, const lt_pass *pass) {
     LT_CHECK(lt_norm_forward(model, pass, kept->middle, model->layers[layer].mlp_norm, kept->mlp_rms));
     lt_linear(model->device, model->normed, model->matrices[layer].gate_up, pass->rows, model->shape.hidden,
-              2 * model->shape.intermediate, kept->gate_up, false);
+              2 * model->shape.intermediate, LT_NOWHERE, kept->gate_up);
     return LT_OK;
 }
 

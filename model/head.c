@@ -66,7 +66,7 @@ static void multiply_back(const lt_model *model, int64_t count, lt_mem normed, l
                                         .ldb = hidden,
                                         .c = d_weight,
                                         .ldc = hidden,
-                                        .accumulate = accumulate});
+                                        .addend = accumulate ? d_weight : LT_NOWHERE});
     ops->gemm(model->device, &(lt_gemm){.m = count,
                                         .n = hidden,
                                         .k = model->shape.vocabulary,

@@ -1,7 +1,7 @@
 #include "model/plan.h"
 
-void lt_linear(lt_device *device, lt_mem x, lt_mem weight, int64_t rows, int64_t in, int64_t out, lt_mem y,
-               bool accumulate) {
+void lt_linear(lt_device *device, lt_mem x, lt_mem weight, int64_t rows, int64_t in, int64_t out,
+               lt_mem addend, lt_mem y) {
     device->ops->gemm(device, &(lt_gemm){.m = rows,
                                          .n = out,
                                          .k = in,
@@ -12,7 +12,7 @@ void lt_linear(lt_device *device, lt_mem x, lt_mem weight, int64_t rows, int64_t
                                          .b_transposed = true,
                                          .c = y,
                                          .ldc = out,
-                                         .accumulate = accumulate});
+                                         .addend = addend});
 }
 
 void lt_linear_weight_gradient(lt_device *device, lt_mem d_y, lt_mem x, int64_t rows, int64_t in, int64_t out,
@@ -27,7 +27,7 @@ void lt_linear_weight_gradient(lt_device *device, lt_mem d_y, lt_mem x, int64_t 
                                          .ldb = in,
                                          .c = d_weight,
                                          .ldc = in,
-                                         .accumulate = accumulate});
+                                         .addend = accumulate ? d_weight : LT_NOWHERE});
 }
 
 void lt_linear_input_gradient(lt_device *device, lt_mem d_y, lt_mem weight, int64_t rows, int64_t in,

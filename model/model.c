@@ -7,8 +7,9 @@
 #include <string.h>
 
 /* Logits are held for about this many elements at a time, but for at least LEAST_HEAD_ROWS tokens, since
- * every piece passes over the head's gradient once. */
-enum { LOGITS_ELEMENTS = 4 << 20, LEAST_HEAD_ROWS = 256 };
+ * every piece passes over the head's gradient once: a CPU should find them in its cache, a GPU's memory is
+ * 300 operations of tensor cores away, and 2 x 2048 for each of that gradient's elements hide its 8 bytes. */
+enum { LOGITS_ELEMENTS = 4 << 20, LEAST_HEAD_ROWS = 256, LEAST_DEVICE_HEAD_ROWS = 2048 };
 
 static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
@@ -26,10 +27,10 @@ static int64_t smaller(int64_t a, int64_t b) {
 enum { ALIGNED = 8 };
 
 /* Pieces of equal size, so that no piece is nearly empty. */
-static int64_t head_rows(int64_t rows, int64_t vocabulary) {
-    int64_t most = LOGITS_ELEMENTS / vocabulary;
-    if (most < LEAST_HEAD_ROWS) most = LEAST_HEAD_ROWS;
-    return divide_up(rows, divide_up(rows, most));
+static int64_t head_rows(const lt_model *model) {
+    const int64_t rows = model->most_rows;
+    const int64_t least = model->device->in_host_memory ? LEAST_HEAD_ROWS : LEAST_DEVICE_HEAD_ROWS;
+    return divide_up(rows, divide_up(rows, larger(LOGITS_ELEMENTS / model->shape.vocabulary, least)));
 }
 
 /* What layer `layer` keeps. What is recomputed has one place, that of the first layer, for all. */
@@ -71,9 +72,9 @@ static void place_activations(lt_model *model, lt_arena *arena) {
 
     model->rope_table =
         lt_arena_take(arena, LT_FLOAT32, model->options.sequence_length * lt_head_size(shape));
-    model->inputs = lt_arena_take(arena, LT_INT32, rows);
-    model->targets = lt_arena_take(arena, LT_INT32, rows);
-    model->document_starts = lt_arena_take(arena, LT_INT32, rows);
+    model->inputs = lt_arena_take(arena, LT_INT32, 3 * rows);
+    model->targets = lt_at(model->inputs, rows);
+    model->document_starts = lt_at(model->targets, rows);
     for (int64_t layer = 0; layer < (trains ? shape->layers : 1); layer++)
         place_kept(model, layer, own_rows, arena);
     model->stream = lt_arena_take(arena, type, own_rows * hidden);
@@ -134,12 +135,13 @@ static lt_memory_plan place(lt_model *model, lt_arena *arena) {
     if (model->options.training) {
         model->moment1 = lt_arena_take(arena, LT_FLOAT32, model->own.end - model->own.first);
         model->moment2 = lt_arena_take(arena, LT_FLOAT32, model->own.end - model->own.first);
+        model->pieces = lt_arena_take(arena, LT_BYTES, model->piece_count * (int64_t)sizeof(lt_flat_piece));
         plan.optimizer = arena->used - plan.parameters;
         size_t before = arena->used;
         for (int i = 0; i < model->options.gradient_buffers; i++)
             model->gradients[i] = lt_arena_take(arena, LT_FLOAT32, elements);
-        model->loss_slots = lt_arena_take(arena, LT_FLOAT64, model->options.loss_slots);
-        model->squares = lt_arena_take(arena, LT_FLOAT64, model->square_sums);
+        model->loss_slots = lt_arena_take(arena, LT_FLOAT64, model->options.loss_slots + model->square_sums);
+        model->squares = lt_at(model->loss_slots, model->options.loss_slots);
         plan.gradients = arena->used - before;
     }
     size_t before = arena->used;
@@ -191,6 +193,7 @@ static void find_share(lt_model *model) {
         (lt_span){lt_registry_cut(registry, share, shares), lt_registry_cut(registry, share + 1, shares)};
     for (int i = 0; i < registry->count; i++)
         model->square_sums += lt_flat_pieces(registry->parameters[i].count);
+    model->piece_count = lt_model_pieces(model, &model->pieces_before, NULL);
 }
 
 /* What this rank of a group holds. */
@@ -208,7 +211,7 @@ static void find_part(lt_model *model) {
     model->most_rows = model->options.micro_batch * model->options.sequence_length;
     model->attention_width = model->shape.heads * lt_head_size(&model->shape);
     model->qkv_width = (model->shape.heads + 2 * model->shape.key_heads) * lt_head_size(&model->shape);
-    model->head_rows = head_rows(model->most_rows, width);
+    model->head_rows = head_rows(model);
     model->logits_width = lt_type_bytes(model->device->compute_type) < sizeof(float)
                               ? divide_up(width, ALIGNED) * ALIGNED
                               : width;
@@ -232,8 +235,10 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     model->cuts = calloc((size_t)model->ranks + 1, sizeof *model->cuts);
     model->exchanged =
         calloc((size_t)(whole->layers * whole->heads * LT_STATISTICS), sizeof *model->exchanged);
-    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL ||
-        model->cuts == NULL || model->exchanged == NULL)
+    model->tokens = calloc((size_t)(3 * model->most_rows), sizeof *model->tokens);
+    model->results = calloc((size_t)(options->loss_slots + model->square_sums), sizeof *model->results);
+    if (model->tokens == NULL || model->results == NULL || model->layers == NULL || model->matrices == NULL ||
+        model->kept == NULL || model->gradients == NULL || model->cuts == NULL || model->exchanged == NULL)
         return lt_fail(LT_IO, "no memory for a model of %lld layers", (long long)shape->layers);
     find_offsets(model);
     lt_arena count = {0};
@@ -263,6 +268,17 @@ static lt_status fill_rope_table(lt_model *model) {
     return LT_OK;
 }
 
+static lt_status fill_pieces(lt_model *model) {
+    if (!model->options.training) return LT_OK;
+    const int64_t bytes = model->piece_count * (int64_t)sizeof(lt_flat_piece);
+    lt_flat_piece *pieces = malloc((size_t)bytes + 1);
+    if (pieces == NULL) return lt_fail(LT_IO, "no memory for %lld pieces", (long long)model->piece_count);
+    lt_model_pieces(model, &model->pieces_before, pieces);
+    model->device->ops->upload(model->device, model->pieces, pieces, bytes);
+    free(pieces);
+    return LT_OK;
+}
+
 lt_memory_plan lt_model_plan(const lt_model_options *options, lt_device *device) {
     lt_model *model = NULL;
     lt_memory_plan plan = {0};
@@ -279,6 +295,7 @@ lt_status lt_model_create(const lt_model_options *options, lt_device *device, lt
     if (status == LT_OK) {
         place(model, &(lt_arena){.base = model->memory.address});
         status = fill_rope_table(model);
+        if (status == LT_OK) status = fill_pieces(model);
     }
     if (status != LT_OK) {
         lt_model_destroy(model);
@@ -298,6 +315,8 @@ void lt_model_destroy(lt_model *model) {
     free(model->gradients);
     free(model->cuts);
     free(model->exchanged);
+    free(model->tokens);
+    free(model->results);
     free(model);
 }
 

@@ -102,14 +102,12 @@ lt_mem lt_model_parameters(lt_model *model);
  * summed over them, in this model's share. Nothing to do without a group. Collective. */
 lt_status lt_model_sum_copies(lt_model *model);
 
-/* Waits, and copies `count` loss sums to `sums`. */
-lt_status lt_model_losses(lt_model *model, int64_t count, double *sums);
-
-/* Sums of squares of the gradients in buffer 0, one for each LT_FLAT_PIECE elements of each parameter in
- * registry order, `sums` [lt_model_square_sums()]; 0 outside this model's share. Added up in order they have
- * the same bits whatever the shares. Waits. */
+/* What a step's end needs of the device, in one copy: the first `count` loss slots to `losses`, and to
+ * `squares` [lt_model_square_sums()] sums of squares of the gradients in buffer 0, one for each LT_FLAT_PIECE
+ * elements of each parameter in registry order, 0 outside this model's share. Added up in order they have the
+ * same bits whatever the shares. Either may be NULL. Waits. */
 int64_t lt_model_square_sums(const lt_model *model);
-lt_status lt_model_gradient_squares(lt_model *model, double *sums);
+lt_status lt_model_results(lt_model *model, int64_t count, double *losses, double *squares);
 
 /* From such sums, over all shares, those of whole parameters: [registry's count] at the start of `whole`,
  * which has lt_model_whole_squares_count() places. Each part of a parameter counts once, and all ranks of a

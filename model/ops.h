@@ -45,6 +45,15 @@ static inline int64_t lt_flat_pieces(int64_t count) {
     return (count + LT_FLAT_PIECE - 1) / LT_FLAT_PIECE;
 }
 
+/* Elements [first, first + count) of flat arrays, at most LT_FLAT_PIECE of one parameter, and which of
+ * LT_ADAMW_GROUPS it is updated with. */
+typedef struct lt_flat_piece {
+    int64_t first;
+    int32_t count, group;
+} lt_flat_piece;
+
+enum { LT_ADAMW_GROUPS = 4 };
+
 static const lt_mem LT_NOWHERE = {NULL, LT_FLOAT32};
 
 /* What a matrix has of a vocabulary that may be cut among ranks: tokens [first, first + count), in its first
@@ -53,15 +62,15 @@ typedef struct lt_vocabulary {
     int64_t first, count, width;
 } lt_vocabulary;
 
-/* c [m, n] = a [m, k] b [k, n] (+ c), with a and b of the compute type and c of that or float32, where a and
- * b are read transposed if they are stored so: a_transposed means that a lies as [k, m]. ld*: elements from
- * one stored row to the next. */
+/* c [m, n] = a [m, k] b [k, n] (+ addend), with a and b of the compute type and c of that or float32, where a
+ * and b are read transposed if they are stored so: a_transposed means that a lies as [k, m]. The addend lies
+ * as c does, and is c itself or apart from it; address NULL: none. ld*: elements from one stored row to the
+ * next. */
 typedef struct lt_gemm {
     int64_t m, n, k;
-    lt_mem a, b, c;
+    lt_mem a, b, c, addend;
     int64_t lda, ldb, ldc;
     bool a_transposed, b_transposed;
-    bool accumulate;
 } lt_gemm;
 
 /* Attention of `batch` rows (lazy-attention.md, "Forward"). Query i of Tq stands at position Tk - Tq + i
@@ -122,6 +131,7 @@ typedef struct lt_adamw {
     double learning_rate, beta1, beta2, epsilon, weight_decay;
     double bias_correction1, bias_correction2; /* 1 - beta^step */
     double gradient_scale;                     /* of clipping */
+    bool frozen;                               /* nothing changes */
 } lt_adamw;
 
 typedef struct lt_device lt_device;
@@ -191,11 +201,13 @@ typedef struct lt_ops {
 
     /* to += from, float32 or the compute type. */
     void (*add)(lt_device *, lt_mem to, lt_mem from, int64_t count);
-    /* sums [lt_flat_pieces(count)] (float64) of squares of float32 values, each piece in a fixed order. */
-    void (*sum_squares)(lt_device *, lt_mem values, int64_t count, lt_mem sums);
-    /* One AdamW update of `count` float32 weights (contracts.md, `optimizer.*`). */
-    void (*adamw)(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
-                  const lt_adamw *);
+    /* sums [count] (float64) of squares of float32 values, of each piece in a fixed order; `pieces` [count]
+     * (lt_flat_piece) lie on the device. */
+    void (*sum_squares)(lt_device *, lt_mem values, lt_mem pieces, int64_t count, lt_mem sums);
+    /* One AdamW update of the float32 weights of all pieces (contracts.md, `optimizer.*`), each by the
+     * options of its group. */
+    void (*adamw)(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, lt_mem pieces,
+                  int64_t count, const lt_adamw groups[LT_ADAMW_GROUPS]);
 
     void (*destroy)(lt_device *);
 } lt_ops;

@@ -54,16 +54,20 @@ struct lt_model {
     lt_mem parameters;       /* float32 [registry.elements] */
     lt_mem moment1, moment2; /* float32, of own */
     lt_mem *gradients;       /* [gradient_buffers] as parameters */
-    lt_mem loss_slots;       /* float64 [options.loss_slots] */
+    lt_mem loss_slots;       /* float64 [options.loss_slots], and right after them */
     lt_mem squares;          /* float64 [square_sums]; 0 for ever outside own */
     int64_t square_sums;
+    double *results;                    /* on the host: loss_slots and squares */
+    lt_mem pieces;                      /* lt_flat_piece [piece_count], of own, from its first element on */
+    int64_t piece_count, pieces_before; /* before own: of squares */
 
     int64_t most_rows;                       /* micro_batch T */
     int64_t head_rows;                       /* tokens whose logits are held at a time, and */
     int64_t logits_width;                    /* how far their rows lie apart */
     int64_t attention_width, qkv_width;      /* heads head_size; (heads + 2 key heads) head_size */
     lt_mem rope_table;                       /* [positions, head_size] */
-    lt_mem inputs, targets, document_starts; /* int32 [rows] */
+    lt_mem inputs, targets, document_starts; /* int32 [most_rows], one after the other */
+    int32_t *tokens;                         /* on the host: they, on their way */
     lt_layer_kept *kept; /* a model that does not train has one layer's and uses it again for each */
     lt_mem stream;       /* own rows, hidden: the residual stream after the last layer */
     lt_mem final_rms;    /* own rows, 1 */
@@ -87,6 +91,10 @@ struct lt_model {
  * end.
  */
 lt_span lt_model_own(const lt_model *model, const lt_parameter *parameter, int64_t first, int64_t count);
+
+/* The pieces of this model's share, to `pieces` if it is not NULL; gives their number and that of all
+ * parameters' pieces before them. */
+int64_t lt_model_pieces(const lt_model *model, int64_t *before, lt_flat_piece *pieces);
 
 /* Rounds the matrices anew where the parameters have changed: before anything reads them. */
 void lt_model_refresh_matrices(lt_model *model);
@@ -148,9 +156,9 @@ lt_status lt_head_loss(lt_model *model, const lt_pass *pass, double scale, const
 /* Cosines and sines of positions 0 .. positions - 1, [positions, head_size], as lt_ops.rope reads them. */
 void lt_rope_angles(const lt_model_shape *shape, int64_t positions, float *table);
 
-/* y [rows, out] = x [rows, in] weight [out, in]^T (+ y). */
-void lt_linear(lt_device *device, lt_mem x, lt_mem weight, int64_t rows, int64_t in, int64_t out, lt_mem y,
-               bool accumulate);
+/* y [rows, out] = x [rows, in] weight [out, in]^T (+ addend, where it is somewhere). */
+void lt_linear(lt_device *device, lt_mem x, lt_mem weight, int64_t rows, int64_t in, int64_t out,
+               lt_mem addend, lt_mem y);
 
 /* d_weight [out, in] (+)= d_y [rows, out]^T x [rows, in]. */
 void lt_linear_weight_gradient(lt_device *device, lt_mem d_y, lt_mem x, int64_t rows, int64_t in, int64_t out,

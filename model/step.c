@@ -3,8 +3,7 @@
 #include <math.h>
 
 int64_t lt_step_workspace(const lt_model *model, int64_t rows) {
-    const int64_t squares = lt_model_square_sums(model) + lt_model_whole_squares_count(model);
-    return rows > squares ? rows : squares;
+    return rows + lt_model_square_sums(model) + lt_model_whole_squares_count(model);
 }
 
 /* Sums over lanes grow like a binary counter: buffer `height` - 1 holds the last lane; after lane i, as many
@@ -77,11 +76,8 @@ static lt_status accumulate(lt_model *model, const lt_step_options *options, con
 }
 
 /* The loss sum of this rank: rows of a lane in order, lanes along the tree. */
-static lt_status sum_losses(lt_model *model, const lt_step_options *options, double *total) {
+static double sum_losses(const lt_step_options *options, const double *sums) {
     const int64_t rows_per_lane = options->batches_per_lane * options->micro_batch;
-    const int64_t rows = options->lanes * rows_per_lane;
-    double *sums = options->workspace;
-    LT_CHECK(lt_model_losses(model, rows, sums));
     double stack[64] = {0};
     int height = 0;
     for (int64_t lane = 0; lane < options->lanes; lane++) {
@@ -91,17 +87,15 @@ static lt_status sum_losses(lt_model *model, const lt_step_options *options, dou
         for (int64_t done = lane + 1; done % 2 == 0; done /= 2, height--)
             stack[height - 2] += stack[height - 1];
     }
-    *total = stack[0];
-    return LT_OK;
+    return stack[0];
 }
 
 /* Norm over all trained parameters; finds the first one that is not finite. Of sharded sums each is one
  * rank's and 0 elsewhere, so that reducing them is exact. */
 static lt_status measure_gradients(lt_model *model, const lt_step_options *options,
-                                   const lt_exchange *exchange, lt_step_result *result) {
+                                   const lt_exchange *exchange, double *sums, lt_step_result *result) {
     const lt_registry *registry = lt_model_registry(model);
-    double *sums = options->workspace, *squares = sums + lt_model_square_sums(model);
-    LT_CHECK(lt_model_gradient_squares(model, sums));
+    double *squares = sums + lt_model_square_sums(model);
     if (exchange->gather_parameters != NULL && exchange->reduce_doubles != NULL)
         LT_CHECK(exchange->reduce_doubles(exchange->context, sums, lt_model_square_sums(model)));
     LT_CHECK(lt_model_whole_squares(model, sums, squares));
@@ -123,13 +117,16 @@ lt_status lt_step_run(lt_model *model, const lt_step_options *options, const lt_
     LT_CHECK(accumulate(model, options, exchange, &dropped));
     if (dropped) return LT_OK;
 
-    LT_CHECK(sum_losses(model, options, &result->own_loss_sum));
-    double loss_sum = result->own_loss_sum;
-    if (exchange->reduce_doubles != NULL) LT_CHECK(exchange->reduce_doubles(exchange->context, &loss_sum, 1));
     if (exchange->reduce_end != NULL) LT_CHECK(exchange->reduce_end(exchange->context));
     LT_CHECK(lt_model_sum_copies(model));
+    const int64_t rows = options->lanes * options->batches_per_lane * options->micro_batch;
+    double *losses = options->workspace, *squares = losses + rows;
+    LT_CHECK(lt_model_results(model, rows, losses, squares));
+    result->own_loss_sum = sum_losses(options, losses);
+    double loss_sum = result->own_loss_sum;
+    if (exchange->reduce_doubles != NULL) LT_CHECK(exchange->reduce_doubles(exchange->context, &loss_sum, 1));
     result->loss = loss_sum / (double)options->targets;
-    LT_CHECK(measure_gradients(model, options, exchange, result));
+    LT_CHECK(measure_gradients(model, options, exchange, squares, result));
 
     if (!isfinite(result->loss) || !isfinite(result->gradient_norm)) {
         result->outcome = LT_STEP_NONFINITE;

@@ -71,8 +71,8 @@ void lt_cpu_copy(lt_device *device, lt_mem to, lt_mem from, int64_t count);
 void lt_cpu_zero(lt_device *device, lt_mem mem, int64_t count);
 void lt_cpu_add(lt_device *device, lt_mem to, lt_mem from, int64_t count);
 void lt_cpu_sum_segments(lt_device *device, lt_mem values, int64_t segments, int64_t length, lt_mem sums);
-void lt_cpu_sum_squares(lt_device *device, lt_mem values, int64_t count, lt_mem sums);
-void lt_cpu_adamw(lt_device *device, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
-                  const lt_adamw *options);
+void lt_cpu_sum_squares(lt_device *device, lt_mem values, lt_mem pieces, int64_t count, lt_mem sums);
+void lt_cpu_adamw(lt_device *device, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, lt_mem pieces,
+                  int64_t count, const lt_adamw groups[LT_ADAMW_GROUPS]);
 
 #endif

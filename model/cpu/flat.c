@@ -11,7 +11,8 @@ typedef struct flat_job {
     float *a, *m, *v;
     const float *b;
     double *sums;
-    const lt_adamw *options;
+    const lt_flat_piece *pieces;
+    const lt_adamw *groups;
     int64_t length;
     const double *values;
 } flat_job;
@@ -85,30 +86,40 @@ void lt_cpu_sum_segments(lt_device *device, lt_mem values, int64_t segments, int
 static void square_piece(void *context, int64_t index, int worker) {
     (void)worker;
     const flat_job *job = context;
-    job->sums[index] = job->device->kernels->sum_squares(job->b + index * PIECE, piece_size(job, index));
+    const lt_flat_piece piece = job->pieces[index];
+    job->sums[index] = job->device->kernels->sum_squares(job->b + piece.first, piece.count);
 }
 
-void lt_cpu_sum_squares(lt_device *device, lt_mem values, int64_t count, lt_mem sums) {
-    run_pieces(device, &(flat_job){.count = count, .b = floats_of(values), .sums = doubles_of(sums)},
-               square_piece);
+static const lt_flat_piece *pieces_of(lt_mem pieces) {
+    return (const lt_flat_piece *)(const void *)pieces.address;
+}
+
+void lt_cpu_sum_squares(lt_device *device, lt_mem values, lt_mem pieces, int64_t count, lt_mem sums) {
+    cpu_device *cpu = cpu_of(device);
+    flat_job job = {
+        .device = cpu, .b = floats_of(values), .pieces = pieces_of(pieces), .sums = doubles_of(sums)};
+    lt_pool_run(cpu->pool, count, square_piece, &job);
 }
 
 static void update_piece(void *context, int64_t index, int worker) {
     (void)worker;
     const flat_job *job = context;
-    const int64_t at = index * PIECE;
-    job->device->kernels->adamw(job->a + at, job->b + at, job->m + at, job->v + at, piece_size(job, index),
-                                job->options);
+    const lt_flat_piece piece = job->pieces[index];
+    const lt_adamw *options = &job->groups[piece.group];
+    if (options->frozen) return;
+    job->device->kernels->adamw(job->a + piece.first, job->b + piece.first, job->m + piece.first,
+                                job->v + piece.first, piece.count, options);
 }
 
-void lt_cpu_adamw(lt_device *device, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
-                  const lt_adamw *options) {
-    run_pieces(device,
-               &(flat_job){.count = count,
-                           .a = floats_of(weights),
-                           .b = floats_of(gradients),
-                           .m = floats_of(m),
-                           .v = floats_of(v),
-                           .options = options},
-               update_piece);
+void lt_cpu_adamw(lt_device *device, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, lt_mem pieces,
+                  int64_t count, const lt_adamw groups[LT_ADAMW_GROUPS]) {
+    cpu_device *cpu = cpu_of(device);
+    flat_job job = {.device = cpu,
+                    .a = floats_of(weights),
+                    .b = floats_of(gradients),
+                    .m = floats_of(m),
+                    .v = floats_of(v),
+                    .pieces = pieces_of(pieces),
+                    .groups = groups};
+    lt_pool_run(cpu->pool, count, update_piece, &job);
 }

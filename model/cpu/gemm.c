@@ -5,6 +5,8 @@
 
 #include <cblas.h>
 
+#include <string.h>
+
 /* Tiles of about 256 x 256 lose nothing against whole matrices on one core; a product of few tiles is cut
  * finer, so that several threads share it, down to tiles that still run well. */
 enum { TILE = 256, SMALLEST_TILE = 96, ENOUGH_TILES = 12, TILE_ALIGN = 16 };
@@ -46,10 +48,14 @@ static void multiply_tile(void *context, int64_t index, int worker) {
     const int64_t n = g->n - column < tiles->columns ? g->n - column : tiles->columns;
     const float *a = floats_of(g->a) + (g->a_transposed ? row : row * g->lda);
     const float *b = floats_of(g->b) + (g->b_transposed ? column * g->ldb : column);
+    float *c = floats_of(g->c) + row * g->ldc + column;
+    const bool adds = g->addend.address != NULL;
+    const float *addend = adds ? floats_of(g->addend) + row * g->ldc + column : c;
+    for (int64_t i = 0; addend != c && i < m; i++)
+        memcpy(c + i * g->ldc, addend + i * g->ldc, sizeof *c * (size_t)n);
     cblas_sgemm(CblasRowMajor, g->a_transposed ? CblasTrans : CblasNoTrans,
                 g->b_transposed ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)g->k, 1.0f, a,
-                (blasint)g->lda, b, (blasint)g->ldb, g->accumulate ? 1.0f : 0.0f,
-                floats_of(g->c) + row * g->ldc + column, (blasint)g->ldc);
+                (blasint)g->lda, b, (blasint)g->ldb, adds ? 1.0f : 0.0f, c, (blasint)g->ldc);
 }
 
 void lt_cpu_gemm(lt_device *device, const lt_gemm *gemm) {

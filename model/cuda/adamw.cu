@@ -3,7 +3,6 @@
 
 constexpr unsigned THREADS = 256;
 constexpr int FOUR = 4;
-constexpr int64_t BLOCK = static_cast<int64_t>(THREADS) * FOUR; /* elements */
 
 struct adamw_factors {
     float scale, keep1, add1, keep2, add2, step, root_scale, epsilon, decay;
@@ -20,34 +19,41 @@ static __device__ __forceinline__ void update(const adamw_factors &f, float grad
     weight -= fmaf(f.decay, weight, f.step * (m / denominator));
 }
 
-/* A thread has 4 elements of each array: 16 bytes read and 12 written an element, one pass for all. */
-template <bool wide>
+struct adamw_groups {
+    adamw_factors of[LT_ADAMW_GROUPS];
+    bool frozen[LT_ADAMW_GROUPS];
+};
+
+/* A block a piece, all parameters in one launch. Where places are aligned a thread has 4 elements of each
+ * array at a time. 16 bytes read and 12 written an element, one pass for all: bound by memory. */
 static __global__ void __launch_bounds__(THREADS)
-    adamw(float *weights, const float *gradients, float *m, float *v, int64_t count, adamw_factors factors) {
-    const int64_t begin = blockIdx.x * BLOCK, end = count - begin < BLOCK ? count : begin + BLOCK;
-    if (wide && end - begin == BLOCK) {
-        const int64_t at = begin + threadIdx.x * FOUR;
+    adamw(float *weights, const float *gradients, float *m, float *v, const lt_flat_piece *pieces, bool aligned,
+          adamw_groups groups) {
+    const lt_flat_piece piece = pieces[blockIdx.x];
+    if (groups.frozen[piece.group]) return;
+    const adamw_factors factors = groups.of[piece.group];
+    const int thread = static_cast<int>(threadIdx.x), threads = THREADS;
+    const int packed = aligned && piece.first % FOUR == 0 ? piece.count / FOUR * FOUR : 0;
+    weights += piece.first, gradients += piece.first, m += piece.first, v += piece.first;
+#pragma unroll 2
+    for (int i = thread * FOUR; i < packed; i += threads * FOUR) {
         float weight[FOUR], gradient[FOUR], first[FOUR], second[FOUR];
-        load_all(weights + at, weight);
-        load_all(gradients + at, gradient);
-        load_all(m + at, first);
-        load_all(v + at, second);
+        load_all(weights + i, weight);
+        load_all(gradients + i, gradient);
+        load_all(m + i, first);
+        load_all(v + i, second);
 #pragma unroll
-        for (int i = 0; i < FOUR; i++) update(factors, gradient[i], weight[i], first[i], second[i]);
-        store_all(weights + at, weight);
-        store_all(m + at, first);
-        store_all(v + at, second);
-    } else {
-        for (int64_t i = begin + threadIdx.x; i < end; i += THREADS)
-            update(factors, gradients[i], weights[i], m[i], v[i]);
+        for (int j = 0; j < FOUR; j++) update(factors, gradient[j], weight[j], first[j], second[j]);
+        store_all(weights + i, weight);
+        store_all(m + i, first);
+        store_all(v + i, second);
     }
+    for (int i = packed + thread; i < piece.count; i += threads)
+        update(factors, gradients[i], weights[i], m[i], v[i]);
 }
 
-void lt_cuda_adamw(lt_device *base, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
-                   const lt_adamw *options) {
-    cuda_device *device = cuda_of(base);
-    if (count == 0) return;
-    const adamw_factors factors = {
+static adamw_factors factors_of(const lt_adamw *options) {
+    return {
         static_cast<float>(options->gradient_scale),
         static_cast<float>(options->beta1),
         static_cast<float>(1 - options->beta1),
@@ -58,9 +64,19 @@ void lt_cuda_adamw(lt_device *base, lt_mem weights, lt_mem gradients, lt_mem m, 
         static_cast<float>(options->epsilon),
         static_cast<float>(options->learning_rate * options->weight_decay),
     };
-    const auto kernel = all_aligned(weights, gradients, m, v) ? adamw<true> : adamw<false>;
+}
+
+void lt_cuda_adamw(lt_device *base, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, lt_mem pieces,
+                   int64_t count, const lt_adamw options[LT_ADAMW_GROUPS]) {
+    cuda_device *device = cuda_of(base);
+    if (count == 0) return;
+    adamw_groups groups;
+    for (int i = 0; i < LT_ADAMW_GROUPS; i++) {
+        groups.of[i] = factors_of(&options[i]);
+        groups.frozen[i] = options[i].frozen;
+    }
     lt_cuda_note(device, "AdamW",
-                 LT_LAUNCH(kernel, blocks(divide_up(count, BLOCK)), THREADS, 0, device->stream,
-                           floats_of(weights), floats_of(gradients), floats_of(m), floats_of(v), count,
-                           factors));
+                 LT_LAUNCH(adamw, blocks(count), THREADS, 0, device->stream, floats_of(weights),
+                           floats_of(gradients), floats_of(m), floats_of(v), pieces_of(pieces),
+                           all_aligned(weights, gradients, m, v), groups));
 }

@@ -46,6 +46,10 @@ static inline double *doubles_of(lt_mem mem) {
     return reinterpret_cast<double *>(mem.address);
 }
 
+static inline const lt_flat_piece *pieces_of(lt_mem mem) {
+    return reinterpret_cast<const lt_flat_piece *>(mem.address);
+}
+
 static inline int32_t *integers_of(lt_mem mem) {
     return reinterpret_cast<int32_t *>(mem.address);
 }
@@ -62,11 +66,11 @@ template <typename number> __host__ __device__ constexpr number divide_up(number
 void lt_cuda_round_to(lt_device *, lt_mem to, lt_mem from, int64_t count);
 void lt_cuda_sum_segments(lt_device *, lt_mem values, int64_t segments, int64_t length, lt_mem sums);
 void lt_cuda_add(lt_device *, lt_mem to, lt_mem from, int64_t count);
-void lt_cuda_sum_squares(lt_device *, lt_mem values, int64_t count, lt_mem sums);
+void lt_cuda_sum_squares(lt_device *, lt_mem values, lt_mem pieces, int64_t count, lt_mem sums);
 
 /* model/cuda/adamw.cu */
-void lt_cuda_adamw(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, int64_t count,
-                   const lt_adamw *);
+void lt_cuda_adamw(lt_device *, lt_mem weights, lt_mem gradients, lt_mem m, lt_mem v, lt_mem pieces,
+                   int64_t count, const lt_adamw groups[LT_ADAMW_GROUPS]);
 
 /* model/cuda/gemm.cu. What the library may use of the scratch is part of its choices, so it is the same in
  * every run: what NVIDIA recommends for the chip. */

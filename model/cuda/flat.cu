@@ -78,30 +78,34 @@ void lt_cuda_round_to(lt_device *base, lt_mem to, lt_mem from, int64_t count) {
 constexpr unsigned PIECE_THREADS = 512;
 
 template <bool wide>
-static __global__ void __launch_bounds__(PIECE_THREADS)
-    sum_squares(const float *values, int64_t count, double *sums) {
-    const int64_t begin = static_cast<int64_t>(blockIdx.x) * LT_FLAT_PIECE;
-    const int64_t end = count - begin < LT_FLAT_PIECE ? count : begin + LT_FLAT_PIECE;
+static __device__ __forceinline__ double square_thread(const float *values, int count) {
     double sum = 0.0;
 #pragma unroll 4
-    for (int64_t i = begin + threadIdx.x * FOUR; i < end; i += PIECE_THREADS * FOUR) {
+    for (int i = static_cast<int>(threadIdx.x) * FOUR; i < count; i += static_cast<int>(PIECE_THREADS) * FOUR) {
         float own[FOUR];
-        load_end<wide>(values + i, end - i, own);
+        load_end<wide>(values + i, count - i, own);
 #pragma unroll
         for (int j = 0; j < FOUR; j++)
             sum = fma(static_cast<double>(own[j]), static_cast<double>(own[j]), sum);
     }
-    sum = block_sum(sum);
+    return sum;
+}
+
+static __global__ void __launch_bounds__(PIECE_THREADS)
+    sum_squares(const float *values, const lt_flat_piece *pieces, bool wide, double *sums) {
+    const lt_flat_piece piece = pieces[blockIdx.x];
+    const double sum = block_sum(wide && piece.first % FOUR == 0
+                                     ? square_thread<true>(values + piece.first, piece.count)
+                                     : square_thread<false>(values + piece.first, piece.count));
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-void lt_cuda_sum_squares(lt_device *base, lt_mem values, int64_t count, lt_mem sums) {
+void lt_cuda_sum_squares(lt_device *base, lt_mem values, lt_mem pieces, int64_t count, lt_mem sums) {
     cuda_device *device = cuda_of(base);
     if (count == 0) return;
-    const auto kernel = all_aligned(values) ? sum_squares<true> : sum_squares<false>;
     lt_cuda_note(device, "a sum of squares",
-                 LT_LAUNCH(kernel, blocks(lt_flat_pieces(count)), PIECE_THREADS, 0, device->stream,
-                           floats_of(values), count, doubles_of(sums)));
+                 LT_LAUNCH(sum_squares, blocks(count), PIECE_THREADS, 0, device->stream, floats_of(values),
+                           pieces_of(pieces), all_aligned(values), doubles_of(sums)));
 }
 
 /* A block a segment: its threads bring 1,024 doubles at a time to shared memory (8 KiB), and the first one

@@ -18,8 +18,8 @@
 /* What decides the algorithm. */
 struct gemm_key {
     int64_t m, n, k, lda, ldb, ldc;
-    unsigned alignment[3]; /* bytes, of a, b, c */
-    bool a_transposed, b_transposed, accumulate, wide; /* wide: c is float32 */
+    unsigned alignment[4]; /* bytes, of a, b, the addend, c */
+    bool a_transposed, b_transposed, wide; /* wide: c is float32 */
 };
 
 struct gemm_plan {
@@ -112,6 +112,11 @@ static unsigned alignment_of(lt_mem mem, int64_t row) {
     return static_cast<unsigned>(bits & (~bits + 1));
 }
 
+/* Where there is none the library wants an address all the same. */
+static lt_mem addend_of(const lt_gemm *g) {
+    return g->addend.address == nullptr ? g->c : g->addend;
+}
+
 static gemm_key key_of(const lt_gemm *g) {
     gemm_key key;
     memset(&key, 0, sizeof key); /* compared as bytes */
@@ -119,9 +124,10 @@ static gemm_key key_of(const lt_gemm *g) {
     key.lda = g->lda, key.ldb = g->ldb, key.ldc = g->ldc;
     key.alignment[0] = alignment_of(g->a, g->lda);
     key.alignment[1] = alignment_of(g->b, g->ldb);
-    key.alignment[2] = alignment_of(g->c, g->ldc);
+    key.alignment[2] = alignment_of(addend_of(g), g->ldc);
+    key.alignment[3] = alignment_of(g->c, g->ldc);
     key.a_transposed = g->a_transposed, key.b_transposed = g->b_transposed;
-    key.accumulate = g->accumulate, key.wide = g->c.type == LT_FLOAT32;
+    key.wide = g->c.type == LT_FLOAT32;
     return key;
 }
 
@@ -142,7 +148,7 @@ static bool choose(cuda_device *device, gemm_plan *plan) {
                   {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &key->alignment[1], sizeof(uint32_t)},
                   {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &key->alignment[0], sizeof(uint32_t)},
                   {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &key->alignment[2], sizeof(uint32_t)},
-                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &key->alignment[2], sizeof(uint32_t)}};
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &key->alignment[3], sizeof(uint32_t)}};
     int count = 0;
     bool good = well(device, "planning a matrix product", blas->MatmulPreferenceCreate(&preference));
     for (const auto &wish : wishes)
@@ -202,9 +208,9 @@ void lt_cuda_gemm(lt_device *base, const lt_gemm *gemm) {
     if (gemm->m == 0 || gemm->n == 0) return;
     const gemm_plan *plan = plan_of(device, gemm);
     if (plan == nullptr) return;
-    const float one = 1, sum = gemm->accumulate ? 1 : 0;
+    const float one = 1, sum = gemm->addend.address == nullptr ? 0 : 1;
     well(device, "a matrix product",
          device->gemm->blas.Matmul(device->gemm->handle, plan->operation, &one, gemm->b.address, plan->b, gemm->a.address,
-                        plan->a, &sum, gemm->c.address, plan->c, gemm->c.address, plan->c, &plan->algorithm,
+                        plan->a, &sum, addend_of(gemm).address, plan->c, gemm->c.address, plan->c, &plan->algorithm,
                         device->scratch, plan->workspace_bytes, device->stream));
 }

@@ -63,6 +63,10 @@ template <int N> static __device__ __forceinline__ void settle(unsigned (&a)[N][
         asm volatile("" : "+r"(a[n][0]), "+r"(a[n][1]), "+r"(a[n][2]), "+r"(a[n][3])::"memory");
 }
 
+static __device__ __forceinline__ void settle(unsigned (&a)[4]) {
+    asm volatile("" : "+r"(a[0]), "+r"(a[1]), "+r"(a[2]), "+r"(a[3])::"memory");
+}
+
 /* wgmma.fence: before products, and after registers of theirs were touched. Takes all of these. */
 template <typename... fragments> static __device__ __forceinline__ void multiply_fence(fragments &...of) {
     (settle(of), ...);

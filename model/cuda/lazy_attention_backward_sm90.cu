@@ -351,7 +351,7 @@ __device__ __forceinline__ void add_queries(key_gradients<D> &sums, backward_sha
         differentiate_chunk<D, LAZY, LIVE>(of_s, of_g, shared, stage, i);
         pack(weights[i], of_s);
         pack(packed[i], of_g);
-        multiply_fence(sums.dv, sums.dk);
+        multiply_fence(sums.dv, sums.dk, weights[i], packed[i]);
         if (LIVE) add_chunk<D>(sums.dv, weights[i], stage.d_output, i);
         add_chunk<D>(sums.dk, packed[i], stage.q, i);
         multiply_commit();

@@ -116,8 +116,7 @@ static lt_status bench_step(lt_device *device, int64_t batch, int64_t length, lt
     for (int round = -1; round < ROUNDS; round++) {
         const double begin = now_s();
         LT_CHECK(lt_model_forward_backward(model, &micro_batch, 1.0 / (double)count, 0, true, 0, NULL));
-        LT_CHECK(lt_model_losses(model, batch, sums));
-        LT_CHECK(lt_model_gradient_squares(model, squares));
+        LT_CHECK(lt_model_results(model, batch, sums, squares));
         lt_model_update(model, &(lt_update){.step = round + 2,
                                             .learning_rate = 3e-4,
                                             .lazy_learning_rate = 3e-4,

@@ -88,7 +88,7 @@ typedef struct test_arena {
     struct {
         lt_mem whole, inner;
         size_t bytes, inner_bytes;
-    } buffers[64];
+    } buffers[128];
     int count;
     unsigned char *record; /* everything read so far */
     size_t record_bytes, record_capacity;

@@ -89,7 +89,7 @@ static void check_gradients(const test_model_problem *problem, const float *got,
 
 static void check_squares(const test_model_problem *problem, lt_model *model, const float *gradients) {
     double *squares = TEST_NEW(double, lt_model_square_sums(model));
-    assert_int_equal(lt_model_gradient_squares(model, squares), LT_OK);
+    assert_int_equal(lt_model_results(model, 0, NULL, squares), LT_OK);
     for (int i = 0; i < problem->registry.count; i++) {
         const lt_parameter *p = &problem->registry.parameters[i];
         double expected = ref_sum_squares(test_widen(gradients + p->offset, p->count), p->count), sum = 0;
@@ -121,7 +121,7 @@ static void run_gradients(test_arena *arena, const void *context) {
     check_squares(problem, model, gradients);
 
     double *losses = TEST_NEW(double, 2 * rows + 1);
-    assert_int_equal(lt_model_losses(model, 2 * rows + 1, losses), LT_OK);
+    assert_int_equal(lt_model_results(model, 2 * rows + 1, losses, NULL), LT_OK);
     test_note(arena, losses, sizeof(double) * (size_t)(2 * rows + 1));
     test_close_doubles("losses, second", losses, problem->loss_sums[1], 1, of_losses(), 0.0);
     test_close_doubles("losses, first", losses + 1, problem->loss_sums[0], rows, of_losses(), 0.0);
@@ -145,7 +145,7 @@ static void run_evaluation(test_arena *arena, const void *context) {
         if (training) {
             assert_int_equal(lt_model_forward_backward(model, &first, problem->scale, 0, true, 0, NULL),
                              LT_OK);
-            assert_int_equal(lt_model_losses(model, rows, trained), LT_OK);
+            assert_int_equal(lt_model_results(model, rows, trained, NULL), LT_OK);
             assert_memory_equal(sums, trained, sizeof(double) * (size_t)rows);
         }
         lt_model_destroy(model);

@@ -111,7 +111,7 @@ static lt_status compute(group_run *run, lt_model *model, const lt_tensor_group 
     free(final);
     LT_CHECK(lt_model_sum_copies(model));
     LT_CHECK(read_gradients(run, model, gradients));
-    LT_CHECK(lt_model_losses(model, first.rows + 1, run->losses[rank]));
+    LT_CHECK(lt_model_results(model, first.rows + 1, run->losses[rank], NULL));
     LT_CHECK(lt_model_evaluate(model, &first, run->evaluated[rank]));
     return lt_model_statistics(model, &first, run->statistics[rank]);
 }

@@ -230,7 +230,7 @@ typedef struct share_run {
     int share, shares;
     lt_device *devices[2];
     float *arrays[2][ARRAYS];     /* weights, moments, gradients after the update */
-    double *sums[2], *squares[2]; /* lt_model_gradient_squares(), lt_model_whole_squares() */
+    double *sums[2], *squares[2]; /* lt_model_results(), lt_model_whole_squares() */
 } share_run;
 
 /* Gradients and moments, other ones on each rank. */
@@ -253,7 +253,7 @@ static lt_status update_share(share_run *run, lt_model *model, int rank) {
     LT_CHECK(lt_model_initialise(model, SEED));
     LT_CHECK(fill(model, rank));
     LT_CHECK(lt_model_sum_copies(model));
-    LT_CHECK(lt_model_gradient_squares(model, run->sums[rank]));
+    LT_CHECK(lt_model_results(model, 0, NULL, run->sums[rank]));
     LT_CHECK(lt_model_whole_squares(model, run->sums[rank], run->squares[rank]));
     lt_model_update(model, &(lt_update){.step = 5,
                                         .learning_rate = 1e-2,

@@ -132,7 +132,7 @@ static void run_shares(test_arena *arena, const void *context) {
     double *squares = TEST_NEW(double, sums), *together = TEST_NEW(double, sums),
            *own = TEST_NEW(double, sums);
     fill(model);
-    assert_int_equal(lt_model_gradient_squares(model, squares), LT_OK);
+    assert_int_equal(lt_model_results(model, 0, NULL, squares), LT_OK);
     lt_model_update(model, &UPDATE);
     for (int array = 0; array < 3; array++) whole[array] = read_all(model, UPDATED[array]);
     assert_true(memcmp(before, whole[0], sizeof(float) * (size_t)elements) != 0);
@@ -141,7 +141,7 @@ static void run_shares(test_arena *arena, const void *context) {
     for (int share = 0; share < shares; share++) {
         model = create(arena->device, share, shares);
         fill(model);
-        assert_int_equal(lt_model_gradient_squares(model, own), LT_OK);
+        assert_int_equal(lt_model_results(model, 0, NULL, own), LT_OK);
         for (int64_t i = 0; i < sums; i++) {
             assert_true(own[i] == 0 || together[i] == 0);
             together[i] += own[i];

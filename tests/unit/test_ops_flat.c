@@ -129,6 +129,29 @@ static void test_round_to(void **state) {
     for_counts(run_round_to);
 }
 
+/* `count` elements as pieces of several parameters: one of three elements, so that others are not aligned,
+ * then whole ones and what is left. Groups take turns. Gives their number. */
+static int64_t cut_pieces(int64_t count, lt_flat_piece *pieces) {
+    int64_t number = 0;
+    for (int64_t first = 0; first < count; number++) {
+        const int64_t left = count - first, most = number == 0 ? 3 : number == 1 ? 1024 : LT_FLAT_PIECE;
+        pieces[number] = (lt_flat_piece){.first = first,
+                                         .count = (int32_t)(left < most ? left : most),
+                                         .group = (int32_t)(number % LT_ADAMW_GROUPS)};
+        first += pieces[number].count;
+    }
+    return number;
+}
+
+static lt_mem put_pieces(test_arena *arena, const lt_flat_piece *pieces, int64_t count) {
+    lt_mem mem;
+    const size_t bytes = sizeof *pieces * (size_t)count;
+    if (arena->device->ops->allocate(arena->device, bytes, &mem) != LT_OK) fail_msg("%s", lt_error_message());
+    mem.type = LT_BYTES;
+    arena->device->ops->upload(arena->device, mem, pieces, (int64_t)bytes);
+    return mem;
+}
+
 static void run_sum_squares(test_arena *arena, const void *context) {
     const lt_ops *ops = arena->device->ops;
     int64_t count = *(const int64_t *)context;
@@ -136,24 +159,25 @@ static void run_sum_squares(test_arena *arena, const void *context) {
     /* Entries of 1e25 square to more than float32 holds. */
     const double scales[] = {1.0, 1e25};
     test_reserve(arena, NULL, 1, 1, count);
-    const int64_t pieces = lt_flat_pieces(count);
+    lt_flat_piece *cut = TEST_NEW(lt_flat_piece, lt_flat_pieces(count) + 2);
+    const int64_t pieces = cut_pieces(count, cut);
+    const lt_mem table = put_pieces(arena, cut, pieces);
     lt_mem sums = test_double_buffer(arena, NULL, pieces);
     for (int i = 0; i < 2; i++) {
         float *values = test_floats(&random, count, 0.0, scales[i]);
         double *expected = TEST_NEW(double, pieces);
-        for (int64_t p = 0, at = 0; p < pieces; p++, at += LT_FLAT_PIECE) {
-            const int64_t length = count - at < LT_FLAT_PIECE ? count - at : LT_FLAT_PIECE;
-            expected[p] = ref_sum_squares(test_widen(values + at, length), length);
-        }
-        ops->sum_squares(arena->device, test_float_buffer(arena, values, count), count, sums);
+        for (int64_t p = 0; p < pieces; p++)
+            expected[p] = ref_sum_squares(test_widen(values + cut[p].first, cut[p].count), cut[p].count);
+        ops->sum_squares(arena->device, test_float_buffer(arena, values, count), table, pieces, sums);
         test_close_doubles("sum of squares", test_read_doubles(arena, sums, pieces), expected, pieces, 1e-6,
                            0.0);
         values[count - 1] = NAN;
-        ops->sum_squares(arena->device, test_float_buffer(arena, values, count), count, sums);
+        ops->sum_squares(arena->device, test_float_buffer(arena, values, count), table, pieces, sums);
         double broken;
         assert_int_equal(ops->download(arena->device, &broken, lt_at(sums, pieces - 1), 1), LT_OK);
         assert_true(!isfinite(broken));
     }
+    ops->release(arena->device, table, sizeof *cut * (size_t)pieces);
 }
 
 static void test_sum_squares(void **state) {
@@ -194,14 +218,35 @@ static void run_adamw(test_arena *arena, const void *context) {
         if (i % 7 == 3) gradients[i] = m[i] = v[i] = 0.0f; /* an embedding that no token has met */
         if (i % 5 == 1) weights[i] = 0.0f;
     }
-    lt_adamw adamw = {3e-2, 0.9, 0.95, 1e-8, 0.1, 1.0 - pow(0.9, 3.0), 1.0 - pow(0.95, 3.0), 0.25};
+    /* The last group's weights and moments stay as they are. */
+    lt_adamw groups[LT_ADAMW_GROUPS];
+    for (int i = 0; i < LT_ADAMW_GROUPS; i++)
+        groups[i] = (lt_adamw){.learning_rate = i == 1 ? 1e-3 : 3e-2,
+                               .beta1 = 0.9,
+                               .beta2 = 0.95,
+                               .epsilon = 1e-8,
+                               .weight_decay = i == 2 ? 0 : 0.1,
+                               .bias_correction1 = 1.0 - pow(0.9, 3.0),
+                               .bias_correction2 = 1.0 - pow(0.95, 3.0),
+                               .gradient_scale = 0.25,
+                               .frozen = i == LT_ADAMW_GROUPS - 1};
+    lt_flat_piece *pieces = TEST_NEW(lt_flat_piece, lt_flat_pieces(count) + 2);
+    const int64_t piece_count = cut_pieces(count, pieces);
     double *expected = test_widen(weights, count), *exact_m = test_widen(m, count),
            *exact_v = test_widen(v, count);
-    ref_adamw(expected, test_widen(gradients, count), exact_m, exact_v, count, &adamw);
+    const double *wide = test_widen(gradients, count);
+    for (int64_t p = 0; p < piece_count; p++) {
+        const int64_t at = pieces[p].first;
+        const lt_adamw *group = &groups[pieces[p].group];
+        if (!group->frozen)
+            ref_adamw(expected + at, wide + at, exact_m + at, exact_v + at, pieces[p].count, group);
+    }
 
     lt_mem w = test_float_buffer(arena, weights, count), g = test_float_buffer(arena, gradients, count);
     lt_mem first = test_float_buffer(arena, m, count), second = test_float_buffer(arena, v, count);
-    arena->device->ops->adamw(arena->device, w, g, first, second, count, &adamw);
+    const lt_mem table = put_pieces(arena, pieces, piece_count);
+    arena->device->ops->adamw(arena->device, w, g, first, second, table, piece_count, groups);
+    arena->device->ops->release(arena->device, table, sizeof *pieces * (size_t)piece_count);
     test_close("weights", test_read_floats(arena, w, count), expected, count, 2e-6, 0.0);
     test_close("m", test_read_floats(arena, first, count), exact_m, count, 1e-6, 0.0);
     const float *got_v = test_read_floats(arena, second, count);
@@ -218,16 +263,16 @@ static void test_adamw(void **state) {
 static void run_nothing(test_arena *arena, const void *context) {
     (void)context;
     const lt_ops *ops = arena->device->ops;
-    const lt_adamw adamw = {.bias_correction1 = 1.0, .bias_correction2 = 1.0};
+    const lt_adamw groups[LT_ADAMW_GROUPS] = {{0}};
     lt_mem floats = test_float_buffer(arena, NULL, 0), sums = test_double_buffer(arena, NULL, 0);
     lt_mem computed = test_compute_buffer(arena, NULL, 0);
     ops->copy(arena->device, floats, floats, 0);
     ops->zero(arena->device, floats, 0);
     ops->round_to(arena->device, computed, floats, 0);
     ops->add(arena->device, floats, floats, 0);
-    ops->sum_squares(arena->device, floats, 0, sums);
+    ops->sum_squares(arena->device, floats, LT_NOWHERE, 0, sums);
     ops->sum_segments(arena->device, sums, 0, 5, sums);
-    ops->adamw(arena->device, floats, floats, floats, floats, 0, &adamw);
+    ops->adamw(arena->device, floats, floats, floats, floats, LT_NOWHERE, 0, groups);
     if (ops->synchronise(arena->device) != LT_OK) fail_msg("%s", lt_error_message());
 }
 

@@ -41,28 +41,31 @@ static float *store(const float *matrix, int64_t rows, int64_t columns, bool tra
     return stored;
 }
 
-static void multiply(test_arena *arena, const problem *p, bool a_transposed, bool b_transposed,
-                     bool accumulate, lt_type type) {
+typedef enum adding { NOTHING, ITSELF, ANOTHER, ADDINGS } adding;
+
+static void multiply(test_arena *arena, const problem *p, bool a_transposed, bool b_transposed, adding adds,
+                     lt_type type) {
     const bool rounded = type == TEST_COMPUTE_TYPE;
     const float *start = rounded ? p->start_rounded : p->start;
-    int64_t padding = accumulate ? 3 : 0, lda = (a_transposed ? p->m : p->k) + padding;
+    int64_t padding = adds == NOTHING ? 0 : 3, lda = (a_transposed ? p->m : p->k) + padding;
     int64_t ldb = (b_transposed ? p->k : p->n) + padding, ldc = p->n + 2 * padding;
     const float *a = store(p->a, p->m, p->k, a_transposed, padding);
     const float *b = store(p->b, p->k, p->n, b_transposed, padding);
     const float *c = store(start, p->m, p->n, false, 2 * padding);
-    lt_gemm gemm = {
-        .m = p->m,
-        .n = p->n,
-        .k = p->k,
-        .a = test_compute_buffer(arena, a, (a_transposed ? p->k : p->m) * lda),
-        .b = test_compute_buffer(arena, b, (b_transposed ? p->n : p->k) * ldb),
-        .c = (rounded ? test_compute_buffer : test_float_buffer)(arena, accumulate ? c : NULL, p->m * ldc),
-        .lda = lda,
-        .ldb = ldb,
-        .ldc = ldc,
-        .a_transposed = a_transposed,
-        .b_transposed = b_transposed,
-        .accumulate = accumulate};
+    lt_gemm gemm = {.m = p->m,
+                    .n = p->n,
+                    .k = p->k,
+                    .a = test_compute_buffer(arena, a, (a_transposed ? p->k : p->m) * lda),
+                    .b = test_compute_buffer(arena, b, (b_transposed ? p->n : p->k) * ldb),
+                    .lda = lda,
+                    .ldb = ldb,
+                    .ldc = ldc,
+                    .a_transposed = a_transposed,
+                    .b_transposed = b_transposed};
+    lt_mem (*const buffer)(test_arena *, const float *, int64_t) =
+        rounded ? test_compute_buffer : test_float_buffer;
+    gemm.c = buffer(arena, adds == ITSELF ? c : NULL, p->m * ldc);
+    if (adds != NOTHING) gemm.addend = adds == ITSELF ? gemm.c : buffer(arena, c, p->m * ldc);
     arena->device->ops->gemm(arena->device, &gemm);
     const float *got = test_read_floats(arena, gemm.c, p->m * ldc);
     float *dense = TEST_NEW(float, p->m * p->n);
@@ -75,16 +78,19 @@ static void multiply(test_arena *arena, const problem *p, bool a_transposed, boo
             }
             dense[i * p->n + j] = got[i * ldc + j];
             expected[i * p->n + j] =
-                p->product[i * p->n + j] + (accumulate ? (double)start[i * p->n + j] : 0.0);
+                p->product[i * p->n + j] + (adds == NOTHING ? 0.0 : (double)start[i * p->n + j]);
         }
     (rounded ? test_close_rounded : test_close)("c", dense, expected, p->m * p->n, 1e-5, 0.0);
 }
 
 static void run_layouts(test_arena *arena, const void *context) {
     test_reserve(arena, NULL, 1, 1, 1);
-    for (int way = 0; way < (TEST_COMPUTE_TYPE == LT_FLOAT32 ? 8 : 16); way++)
-        multiply(arena, context, (way & 1) != 0, (way & 2) != 0, (way & 4) != 0,
-                 way < 8 ? TEST_COMPUTE_TYPE : LT_FLOAT32);
+    for (int way = 0; way < 4; way++)
+        for (adding adds = NOTHING; adds < ADDINGS; adds++) {
+            multiply(arena, context, (way & 1) != 0, (way & 2) != 0, adds, TEST_COMPUTE_TYPE);
+            if (TEST_COMPUTE_TYPE != LT_FLOAT32)
+                multiply(arena, context, (way & 1) != 0, (way & 2) != 0, adds, LT_FLOAT32);
+        }
 }
 
 static void test_case(void **state) {
