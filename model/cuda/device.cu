@@ -36,7 +36,7 @@ static lt_status allocate(lt_device *base, size_t bytes, lt_mem *mem) {
         cudaGetLastError();
         cudaMemGetInfo(&available, &total);
         mem->address = nullptr;
-        return lt_fail(LT_IO,
+        return lt_fail(error == cudaErrorMemoryAllocation ? LT_BAD_INPUT : LT_IO,
                        "GPU %d (%s) has no %.1f MiB: %s; %.1f of its %.1f MiB are free; a smaller micro_batch or "
                        "seq_len needs less",
                        device->index, device->chip, static_cast<double>(bytes) / 1048576.0,

@@ -20,12 +20,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { DEADLINE_S = 60, INVALID_USAGE = 5, REMOTE_ERROR = 6 };
+enum { DEADLINE_S = 60, SYSTEM_ERROR = 2, INVALID_USAGE = 5, REMOTE_ERROR = 6 };
 
 struct ncclComm {
     int rank;
     std::vector<int> sockets; /* to each rank; -1: oneself */
     ncclResult_t error;
+    void *buffers; /* on the device */
 };
 
 namespace {
@@ -180,7 +181,7 @@ bool meet(ncclComm_t ranks, const ncclUniqueId &id) {
 
 }
 
-/* EMULATED_NCCL, or what this is modelled on. */
+/* EMULATED_NCCL, or what this is modelled on; EMULATED_NCCL_MIB: what a communicator takes on the device. */
 ncclResult_t ncclGetVersion(int *version) {
     *version = emulated_number("EMULATED_NCCL", 22809);
     return ncclSuccess;
@@ -198,7 +199,9 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t *ranks, int count, ncclUniqueId id, int rank) {
-    *ranks = new ncclComm{rank, std::vector<int>(static_cast<size_t>(count), -1), ncclSuccess};
+    const size_t buffers = static_cast<size_t>(emulated_number("EMULATED_NCCL_MIB", 0)) << 20;
+    *ranks = new ncclComm{rank, std::vector<int>(static_cast<size_t>(count), -1), ncclSuccess, nullptr};
+    if (cudaMalloc(&(*ranks)->buffers, buffers) != cudaSuccess) return SYSTEM_ERROR;
     return meet(*ranks, id) ? ncclResult_t{ncclSuccess} : ncclResult_t{REMOTE_ERROR};
 }
 
@@ -210,6 +213,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t ranks, ncclResult_t *result) {
 ncclResult_t ncclCommDestroy(ncclComm_t ranks) {
     for (int socket : ranks->sockets)
         if (socket >= 0) close(socket);
+    cudaFree(ranks->buffers);
     delete ranks;
     return ncclSuccess;
 }
