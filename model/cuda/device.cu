@@ -242,6 +242,7 @@ lt_status lt_cuda_device_describe(lt_device *base, lt_cuda_description *descript
     cuda_device *device = cuda_of(base);
     *description = {};
     lt_cuda_note(device, "asking for its memory", cudaMemGetInfo(&description->available, &description->memory));
+    lt_cuda_note(device, "asking for the driver", cudaDriverGetVersion(&description->driver));
     lt_cuda_note(device, "asking where it is",
                  cudaDeviceGetPCIBusId(description->bus, sizeof description->bus, device->index));
     LT_CHECK(check(device));
