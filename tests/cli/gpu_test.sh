@@ -13,7 +13,7 @@ stub() {
 
 run_stubs() {
   stub build/gpu/describe "echo '\"chip\": \"stub\", \"bus\": \"0000:17:00.0\"'"
-  stub build/gpu/test_small 'sleep 1.5' 'echo "ok 1 - a"' 'echo "ok 2 - b # SKIP another chip"' \
+  stub build/gpu/test_small "[ -n \"\$TEST_SHARE\" ] || sleep 1.5" 'echo "ok 1 - a"' 'echo "ok 2 - b # SKIP another chip"' \
     "echo \"small \$TEST_SHARE\" >>'$PWD/ran'"
   stub build/gpu/test_ops_attention "echo 'ok 1 - a'" "echo \"attention \$TEST_SHARE\" >>'$PWD/ran'"
   stub build/gpu/test_skipped "echo 'ok 1 - a # SKIP another chip'"

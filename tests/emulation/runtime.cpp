@@ -28,7 +28,7 @@ struct mark {
     std::chrono::steady_clock::time_point when;
 };
 
-} // namespace
+}
 
 struct emulated_event {
     std::shared_ptr<mark> last; /* where it was recorded last, if it was */
@@ -39,8 +39,7 @@ int emulated_number(const char *variable, int otherwise) {
     if (value == nullptr) return otherwise;
     char *end;
     const long number = strtol(value, &end, 10);
-    if (end == value || *end != '\0' || number < 0 || number > 1 << 20)
-        emulation::fail("%s=%s", variable, value);
+    if (end == value || *end != '\0' || number < 0 || number > 1 << 20) emulation::fail("%s=%s", variable, value);
     return static_cast<int>(number);
 }
 
@@ -71,8 +70,7 @@ void count_launch() {
     static int left = emulated_number("EMULATED_FAULT_AT", -1);
     const char *name = getenv("EMULATED_FAULT");
     if (left > 0 && --left == 0)
-        fault =
-            name != nullptr && strcmp(name, "ECC") == 0 ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
+        fault = name != nullptr && strcmp(name, "ECC") == 0 ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
 }
 
 /* Of a block's shared memory. */
@@ -98,7 +96,7 @@ cudaError_t answer(cudaError_t error) {
     return error;
 }
 
-} // namespace
+}
 
 void emulated_machine(int devices, size_t memory_bytes, int capability) {
     std::lock_guard<std::mutex> guard(lock);
@@ -109,26 +107,16 @@ void emulated_machine(int devices, size_t memory_bytes, int capability) {
 
 const char *cudaGetErrorName(cudaError_t error) {
     switch (error) {
-    case cudaSuccess:
-        return "cudaSuccess";
-    case cudaErrorInvalidValue:
-        return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-        return "cudaErrorMemoryAllocation";
-    case cudaErrorInsufficientDriver:
-        return "cudaErrorInsufficientDriver";
-    case cudaErrorNoDevice:
-        return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice:
-        return "cudaErrorInvalidDevice";
-    case cudaErrorNoKernelImageForDevice:
-        return "cudaErrorNoKernelImageForDevice";
-    case cudaErrorECCUncorrectable:
-        return "cudaErrorECCUncorrectable";
-    case cudaErrorNotReady:
-        return "cudaErrorNotReady";
-    case cudaErrorLaunchFailure:
-        return "cudaErrorLaunchFailure";
+        case cudaSuccess: return "cudaSuccess";
+        case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+        case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+        case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+        case cudaErrorNoDevice: return "cudaErrorNoDevice";
+        case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+        case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
+        case cudaErrorECCUncorrectable: return "cudaErrorECCUncorrectable";
+        case cudaErrorNotReady: return "cudaErrorNotReady";
+        case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     }
     return "unknown";
 }
@@ -165,8 +153,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     return answer(cudaSuccess);
 }
 
-cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
-                                             unsigned long long, cudaDriverEntryPointQueryResult *found) {
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version, unsigned long long,
+                                             cudaDriverEntryPointQueryResult *found) {
     const bool there = strcmp(name, "cuTensorMapEncodeTiled") == 0 && version >= 12000;
     *found = there ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
     *function = there ? reinterpret_cast<void *>(cuTensorMapEncodeTiled) : nullptr;
@@ -254,10 +242,9 @@ static void look_for_file() {
     if (path != nullptr && access(path, F_OK) == 0) fault = cudaErrorLaunchFailure;
 }
 
-/* Of ordinary host memory a copy has left the host when the call returns, and one to it has arrived. Of
- * pinned memory neither is so. */
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t stream) {
+/* Of ordinary host memory a copy has left the host when the call returns, and one to it has arrived. Of pinned
+ * memory neither is so. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     look_for_file();
     if (fault != cudaSuccess) return answer(fault);
     if (bytes == 0) return cudaSuccess;
@@ -357,8 +344,8 @@ cudaError_t emulated_function_attribute(const void *function, cudaFuncAttribute 
     return answer(cudaSuccess);
 }
 
-cudaError_t emulated_launch(cudaStream_t stream, const char *name, const void *function, dim3 grid,
-                            dim3 block, size_t dynamic_bytes, std::function<void()> thread) {
+cudaError_t emulated_launch(cudaStream_t stream, const char *name, const void *function, dim3 grid, dim3 block,
+                            size_t dynamic_bytes, std::function<void()> thread) {
     size_t limit = DEFAULT_SHARED, together = DEFAULT_SHARED;
     {
         std::lock_guard<std::mutex> guard(lock);
@@ -369,9 +356,8 @@ cudaError_t emulated_launch(cudaStream_t stream, const char *name, const void *f
         }
     }
     const size_t threads = static_cast<size_t>(block.x) * block.y * block.z;
-    const bool possible = dynamic_bytes <= limit && threads > 0 && threads <= 1024 && grid.x > 0 &&
-                          grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 &&
-                          grid.z <= 65535;
+    const bool possible = dynamic_bytes <= limit && threads > 0 && threads <= 1024 && grid.x > 0 && grid.y > 0 &&
+                          grid.z > 0 && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
     if (!possible) return answer(cudaErrorInvalidValue);
     count_launch();
     if (fault != cudaSuccess) return answer(fault);
