@@ -129,13 +129,14 @@ ifneq ($(NVCC),)
 PLUGINS += cuda
 endif
 
-# ptxas's account of each kernel stays beside the object: make gpu-report.
+# ptxas's account of each kernel, with its release, stays beside the object: make gpu-report.
 PTXAS_LOGS := $(if $(NVCC),$(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.ptxas))
 $(BUILD)/obj/model/cuda/%.cuda.o $(BUILD)/obj/model/cuda/%.cuda.ptxas: model/cuda/%.cu $(BUILD)/compiled_by
 	@mkdir -p $(@D)
 	$(NVCC) -std=c++17 -I. $(NVCC_FLAGS) $(CHIPS) -Xptxas -v -Xcompiler -fPIC,-fvisibility=hidden -MMD -MF $(basename $@).d \
 	    -c -o $(basename $@).o $< 2>$(basename $@).log || { cat $(basename $@).log >&2; exit 1; }
 	@grep -vE '^(ptxas info| )' $(basename $@).log >&2 || :
+	@$(NVCC) --version | grep release >>$(basename $@).log
 	@mv $(basename $@).log $(basename $@).ptxas
 
 $(BUILD)/plugins/cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)

@@ -38,7 +38,8 @@ typedef struct lt_reducer_times {
     double busy_ms;   /* with some bucket under way */
 } lt_reducer_times;
 
-/* Memory that a reducer takes, most of it where the gradients lie. Local. */
+/* Memory that a reducer takes, most of it where the gradients lie. Of options->cuts only whether they are
+ * there matters. Local. */
 size_t lt_reducer_bytes(const lt_grid *grid, const lt_reducer_options *options);
 
 /* `grid` must outlive the reducer; `cuts` are copied. LT_BAD_INPUT unless the number of data ranks is a power

@@ -127,8 +127,8 @@ static size_t scratch_bytes(const lt_model *model) {
 
 /* Places everything; the difference of `used` before and after each part is the plan. */
 static lt_memory_plan place(lt_model *model, lt_arena *arena) {
-    lt_memory_plan plan = {0};
     const int64_t elements = model->registry.elements;
+    lt_memory_plan plan = {.elements = elements};
     model->parameters = lt_arena_take(arena, LT_FLOAT32, elements);
     place_matrices(model, arena);
     plan.parameters = arena->used;

@@ -37,6 +37,7 @@ typedef struct lt_model_options {
 /* What the memory is for, in bytes, as printed before the start. */
 typedef struct lt_memory_plan {
     size_t parameters, optimizer, gradients, activations, scratch;
+    int64_t elements; /* of a flat array of parameters or gradients */
 } lt_memory_plan;
 
 typedef struct lt_model lt_model;
@@ -44,7 +45,7 @@ typedef struct lt_model lt_model;
 /* Plans without allocating. */
 lt_memory_plan lt_model_plan(const lt_model_options *options, lt_device *device);
 
-/* Allocates and zeroes everything. LT_IO with the amount asked for where memory is missing. The device
+/* Allocates and zeroes everything. As lt_ops.allocate where memory is missing. The device
  * outlives the model. Parameters are zero until lt_model_initialise() or lt_model_put(). */
 lt_status lt_model_create(const lt_model_options *options, lt_device *device, lt_model **model);
 void lt_model_destroy(lt_model *model);

@@ -137,7 +137,8 @@ typedef struct lt_adamw {
 typedef struct lt_device lt_device;
 
 typedef struct lt_ops {
-    /* Memory. allocate() gives zeroed memory, LT_IO with the size asked for where there is none. */
+    /* Memory. allocate() gives zeroed memory; LT_IO with the size asked for where there is none, of a
+     * GPU LT_BAD_INPUT. */
     lt_status (*allocate)(lt_device *, size_t bytes, lt_mem *mem);
     void (*release)(lt_device *, lt_mem mem, size_t bytes);
     void (*upload)(lt_device *, lt_mem to, const void *from, int64_t count);

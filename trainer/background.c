@@ -102,6 +102,7 @@ lt_status lt_background_start(lt_run *run) {
     LT_CHECK(lt_background_finish(run));
     lt_watchdog_tick("beginning a checkpoint", run->step);
     if (begin(run) == LT_OK) return LT_OK;
+    LT_CHECK(lt_run_check_device(run));
     lt_log_warning("%s; trying once more", lt_error_message());
     return begin(run);
 }

@@ -17,6 +17,9 @@
 
 enum { LT_MAX_SOURCES = 64, LT_CONFIG_MAX_KEYS = 96 };
 
+/* The most lanes that a config gets which does not say how many. */
+enum { LT_USUAL_LANES = 8 };
+
 /* One entry of data.train or data.validation. Neighbours of one name are one validation set. */
 typedef struct lt_config_source {
     char *path;    /* glob, folder or file */

@@ -242,7 +242,8 @@ static lt_status resolve_batches(lt_config_reading *reading, const lt_config *ke
     /* `auto` counts as set to the word, but means the same. */
     if (unset(reading, "parallel.lanes") || config->parallel.lanes == 0) {
         bool keeps = kept != NULL && micro_batches % kept->parallel.lanes == 0;
-        config->parallel.lanes = keeps ? kept->parallel.lanes : power_of_two_in(micro_batches, 8);
+        config->parallel.lanes =
+            keeps ? kept->parallel.lanes : power_of_two_in(micro_batches, LT_USUAL_LANES);
     }
     if (__builtin_mul_overflow(config->train.steps, global, &samples) ||
         __builtin_mul_overflow(samples, config->data.seq_len, &tokens)) {

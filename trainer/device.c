@@ -52,7 +52,6 @@ static lt_status refuse(const gpu *all, int rank, int shared_with) {
 
 static void describe(lt_run *run, const lt_cuda_description *chip) {
     run->peak_gflops = 1e3 * chip->peak_tflops;
-    run->device_bytes = (double)chip->available;
     const int used =
         snprintf(run->device_text, sizeof run->device_text,
                  "cuda, %s (compute capability %d.%d, %.1f of %.1f GiB free), %s, bfloat16", chip->name,
@@ -131,6 +130,11 @@ lt_status lt_run_open_device(lt_run *run) {
 lt_status lt_open_device(const char *wanted, int threads, lt_device **device) {
     const lt_cuda_functions *cuda;
     if (strcmp(wanted, "cuda") == 0) return open_gpu(0, &cuda, device);
-    if (strcmp(wanted, "auto") == 0 && open_gpu(0, &cuda, device) == LT_OK) return LT_OK;
+    if (strcmp(wanted, "auto") == 0) {
+        if (open_gpu(0, &cuda, device) == LT_OK) return LT_OK;
+        const char *why = lt_error_message();
+        lt_log_info("device     cpu, %d thread%s (no GPUs: %.*s)", threads, threads == 1 ? "" : "s",
+                    (int)strcspn(why, ";"), why);
+    }
     return lt_cpu_device_create(threads, device);
 }

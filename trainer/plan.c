@@ -2,6 +2,7 @@
 
 #include "comm/reduce.h"
 
+#include "model/cuda/cuda.h"
 #include "trainer/background.h"
 #include "trainer/memory.h"
 #include "trainer/tensors.h"
@@ -73,8 +74,28 @@ static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
     return run->config.checkpoint.async ? 3 * (double)plan->parameters / run->grid.data_ranks : 0;
 }
 
-/* Bytes that a model of these options needs. Far beyond any machine a plan's sizes would overflow: there an
- * estimate does, the MLP's kept activations. */
+/* `cuts`: anything where the optimiser is shared out, and before the reducer is opened; else NULL. */
+static lt_reducer_options reducer_options(const lt_run *run, int64_t elements, const int64_t *cuts) {
+    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
+    return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
+                                .count = elements,
+                                .cuts = cuts,
+                                .device = run->network.on_main_thread ? run->network : (lt_comm_device){0}};
+}
+
+lt_reducer_options lt_run_reducer_options(const lt_run *run) {
+    return reducer_options(run, lt_model_registry(run->model)->elements,
+                           run->zero != NULL ? lt_zero_cuts(run) : NULL);
+}
+
+static double reducer_bytes(const lt_run *run, const lt_memory_plan *plan) {
+    const lt_reducer_options options =
+        reducer_options(run, plan->elements, run->config.parallel.zero > 0 ? &plan->elements : NULL);
+    return (double)lt_reducer_bytes(&run->grid, &options);
+}
+
+/* Bytes that a model of these options needs where it is computed. Far beyond any machine a plan's sizes would
+ * overflow: there an estimate does, the MLP's kept activations. */
 static double needed_bytes(const lt_run *run, const lt_model_options *options) {
     const double kept = 8.0 * (double)options->micro_batch * (double)options->sequence_length *
                         (double)options->shape.layers *
@@ -82,45 +103,79 @@ static double needed_bytes(const lt_run *run, const lt_model_options *options) {
     if (kept > 0x1p56) return kept;
     const lt_memory_plan plan = lt_model_plan(options, run->device);
     return (double)plan.parameters + (double)plan.optimizer + (double)plan.gradients +
-           (double)plan.activations + (double)plan.scratch +
+           (double)plan.activations + (double)plan.scratch + (run->staged ? 0 : reducer_bytes(run, &plan)) +
            (run->device->in_host_memory ? snapshot_bytes(run, &plan) : 0);
 }
 
-/* Halves `*size`, which is a field of `options`, until the model fits; false if one is still too many. */
+/* Halves `*size`, which is a field of `options`, until the model fits; false if one is still too many.
+ * Micro-batches go on dividing what they divided. */
 static bool fits_with_less(const lt_run *run, lt_model_options *options, int64_t *size, double available) {
+    const int64_t whole = size == &options->micro_batch ? *size : 0;
     while (needed_bytes(run, options) > available) {
         if (*size <= 1) return false;
         *size /= 2;
+        while (whole % *size != 0) --*size;
     }
     return true;
 }
 
-/* What would fit: recomputation, a smaller micro-batch, then shorter samples, then fewer layers too. */
-static void advise(const lt_run *run, double available, char *advice, size_t size) {
+/* What would fit: recomputation, a smaller micro-batch, both, then shorter samples, then fewer layers. */
+static bool find_what_fits(const lt_run *run, double available, lt_model_options *less) {
     const lt_model_options *options = &run->model_options;
-    lt_model_options less = *options;
-    less.recompute = LT_RECOMPUTE_FULL;
-    if (needed_bytes(run, &less) <= available) {
-        snprintf(advice, size, "train.recompute: full would fit");
-        return;
+    *less = *options;
+    for (; less->recompute < LT_RECOMPUTE_FULL;) {
+        less->recompute++;
+        if (needed_bytes(run, less) <= available) return true;
     }
-    less.recompute = options->recompute;
-    if (fits_with_less(run, &less, &less.micro_batch, available)) {
-        snprintf(advice, size, "train.micro_batch: %lld would fit", (long long)less.micro_batch);
-        return;
-    }
-    if (fits_with_less(run, &less, &less.sequence_length, available)) {
-        snprintf(advice, size, "train.micro_batch: 1 with data.seq_len: %lld would fit",
-                 (long long)less.sequence_length);
-        return;
-    }
-    less.sequence_length = options->sequence_length;
-    if (fits_with_less(run, &less, &less.shape.layers, available))
-        snprintf(advice, size, "train.micro_batch: 1 with model.num_layers: %lld would fit",
-                 (long long)less.shape.layers);
-    else
-        snprintf(advice, size, "choose a smaller model%s",
-                 run->device->in_host_memory ? " or fewer ranks a host" : "");
+    *less = *options;
+    if (fits_with_less(run, less, &less->micro_batch, available)) return true;
+    *less = *options;
+    less->recompute = LT_RECOMPUTE_FULL;
+    if (fits_with_less(run, less, &less->micro_batch, available)) return true;
+    less->recompute = options->recompute;
+    if (fits_with_less(run, less, &less->sequence_length, available)) return true;
+    less->sequence_length = options->sequence_length;
+    return fits_with_less(run, less, &less->shape.layers, available);
+}
+
+/* Names the settings in which `less` differs from the run's. More micro-batches may mean more lanes, each
+ * doubling of which takes another buffer of gradients, where the config does not say how many. */
+static void name_settings(const lt_run *run, const lt_model_options *less, char *text, size_t size) {
+    const lt_model_options *options = &run->model_options;
+    const int64_t lanes = run->config.parallel.lanes;
+    const bool less_rows = less->micro_batch != options->micro_batch;
+    size_t used = 0;
+    const struct {
+        bool differs;
+        const char *key;
+        int64_t value;
+    } settings[] = {
+        {less_rows, "train.micro_batch", less->micro_batch},
+        {less_rows && lanes < LT_USUAL_LANES, "parallel.lanes", lanes},
+        {less->sequence_length != options->sequence_length, "data.seq_len", less->sequence_length},
+        {less->shape.layers != options->shape.layers, "model.num_layers", less->shape.layers}};
+    if (less->recompute != options->recompute)
+        used += (size_t)snprintf(text, size, "train.recompute: %s",
+                                 less->recompute == LT_RECOMPUTE_FULL ? "full" : "attention");
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (settings[i].differs)
+            used += (size_t)snprintf(text + used, size - used, "%s%s: %lld", used > 0 ? ", " : "",
+                                     settings[i].key, (long long)settings[i].value);
+    snprintf(text + used, size - used, " would fit");
+}
+
+/* "12.3 MiB" */
+typedef struct amount {
+    char text[32];
+} amount;
+
+static amount amount_of(double bytes) {
+    static const char *const units[] = {"KiB", "MiB", "GiB"};
+    int unit = 0;
+    for (bytes /= 1024; bytes >= 1024 && unit < 2; bytes /= 1024) unit++;
+    amount result;
+    snprintf(result.text, sizeof result.text, "%.1f %s", bytes, units[unit]);
+    return result;
 }
 
 /* Refuses a model on a GPU whose host has no room for what is copied there. */
@@ -128,39 +183,48 @@ static lt_status check_host(const lt_run *run) {
     const lt_memory_plan plan = lt_model_plan(&run->model_options, run->device);
     const bool staged = run->staged && run->grid.data_ranks > 1;
     const double available = lt_memory_available("") / run->grid.local_ranks,
-                 needed = snapshot_bytes(run, &plan) + (staged ? (double)plan.parameters : 0);
+                 needed = snapshot_bytes(run, &plan) +
+                          (staged ? (double)plan.parameters + reducer_bytes(run, &plan) : 0);
     if (available == 0 || needed <= available) return LT_OK; /* a host may not say */
-    return lt_fail(
-        LT_BAD_INPUT,
-        "%s: beside its GPU a rank needs %.1f GiB of the host's memory for copies%s and %.1f GiB are free; "
-        "start fewer ranks a host%s",
-        run->arguments.config_path, needed / 0x1p30, staged ? " and exchanges" : "", available / 0x1p30,
-        run->config.checkpoint.async ? ", or set checkpoint.async: false" : "");
+    return lt_fail(LT_BAD_INPUT,
+                   "%s: beside its GPU a rank needs %s of the host's memory for copies%s and %s are free: %s "
+                   "are missing; start fewer ranks a host%s",
+                   run->arguments.config_path, amount_of(needed).text, staged ? " and exchanges" : "",
+                   amount_of(available).text, amount_of(needed - available).text,
+                   run->config.checkpoint.async ? ", or set checkpoint.async: false" : "");
+}
+
+/* What this rank may take of the memory where it computes: of a GPU, what its network has left. 0: a host may
+ * not say. */
+static lt_status find_available(const lt_run *run, double *available) {
+    lt_cuda_description description;
+    *available = lt_memory_available("") / run->grid.local_ranks;
+    if (run->device->in_host_memory) return LT_OK;
+    LT_CHECK(run->cuda->device_describe(run->device, &description));
+    *available = (double)description.available;
+    return LT_OK;
 }
 
 /* Refuses a model that does not fit the memory where it is computed. */
 lt_status lt_run_check_memory(lt_run *run) {
     const bool host = run->device->in_host_memory;
-    const double available = host ? lt_memory_available("") / run->grid.local_ranks : run->device_bytes;
     const double needed = needed_bytes(run, &run->model_options);
-    if ((host && available == 0) || needed <= available) { /* a host may not say */
+    double available;
+    LT_CHECK(find_available(run, &available));
+    if ((host && available == 0) || needed <= available) {
         run->checkpoint_bytes = 3 * (int64_t)sizeof(float) * run->registry.elements +
                                 (1 << 20); /* weights, two moments, some metrics */
         return host ? LT_OK : check_host(run);
     }
+    lt_model_options less;
     char advice[160];
-    advise(run, available, advice, sizeof advice);
-    return lt_fail(LT_BAD_INPUT, "%s: this model needs %.1f GiB a rank and %.1f GiB are free%s; %s",
-                   run->arguments.config_path, needed / 0x1p30, available / 0x1p30, host ? "" : " on the GPU",
-                   advice);
-}
-
-lt_reducer_options lt_run_reducer_options(const lt_run *run) {
-    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
-    return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
-                                .count = lt_model_registry(run->model)->elements,
-                                .cuts = run->zero != NULL ? lt_zero_cuts(run) : NULL,
-                                .device = run->network.on_main_thread ? run->network : (lt_comm_device){0}};
+    if (find_what_fits(run, available, &less))
+        name_settings(run, &less, advice, sizeof advice);
+    else
+        snprintf(advice, sizeof advice, "choose a smaller model%s", host ? " or fewer ranks a host" : "");
+    return lt_fail(LT_BAD_INPUT, "%s: this model needs %s a rank and %s are free%s: %s are missing; %s",
+                   run->arguments.config_path, amount_of(needed).text, amount_of(available).text,
+                   host ? "" : " on the GPU", amount_of(needed - available).text, advice);
 }
 
 /* Everything that a step works in, sized once. */

@@ -45,7 +45,6 @@ typedef struct lt_run {
 
     lt_device *device;
     double peak_gflops;                   /* of this rank: what utilisation is against; 0: not known */
-    double device_bytes;                  /* free on this rank's GPU */
     char device_text[512];                /* for the banner */
     const struct lt_cuda_functions *cuda; /* of the plugin, where it was opened; else NULL */
     lt_comm_device network; /* where the device's elements lie, and what carries them; trainer/network.h */
@@ -112,6 +111,9 @@ lt_status lt_run_plan_saves(lt_run *run);
 /* Grants the watchdog's patience (beyond train.stall_timeout_s) for reading or writing a checkpoint, a slow
  * disk's 20 MB/s assumed. lt_watchdog_grant(0) ends it. Local. */
 void lt_run_grant_transfer(const lt_run *run);
+
+/* LT_IO, and a line that says so: some rank's device has failed, and nothing can be saved any more. */
+lt_status lt_run_check_device(lt_run *run);
 
 /* Writes the checkpoint of run->step, after one that is under way: metrics first, then the file, then old
  * ones go. A failure is tried once more. */

@@ -47,6 +47,10 @@ void lt_run_grant_transfer(const lt_run *run) {
     lt_watchdog_grant((double)run->checkpoint_bytes / 20e6);
 }
 
+lt_status lt_run_check_device(lt_run *run) {
+    return lt_run_share(run, run->device->ops->synchronise(run->device));
+}
+
 lt_status lt_run_save(lt_run *run) {
     LT_CHECK(lt_background_finish(run));
     const double begin = lt_now_s();
@@ -54,6 +58,7 @@ lt_status lt_run_save(lt_run *run) {
     lt_watchdog_tick("saving a checkpoint", run->step);
     lt_status status = save_once(run);
     if (status != LT_OK) {
+        LT_CHECK(lt_run_check_device(run));
         lt_log_warning("%s; trying once more", lt_error_message());
         lt_watchdog_tick("saving a checkpoint again", run->step);
         LT_CHECK(save_once(run));

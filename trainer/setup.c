@@ -222,7 +222,6 @@ static lt_status make_model(lt_run *run) {
     LT_CHECK(lt_run_stage_allocate(run));
     LT_CHECK(fill_model(run));
     if (run->first_step <= run->config.train.steps) LT_CHECK(start_loader(run));
-    if (run->grid.rank == 0) LT_CHECK(lt_metrics_open(run->config.log.dir, run->step, &run->metrics));
     return LT_OK;
 }
 
@@ -259,6 +258,9 @@ lt_status lt_run_open(lt_run *run) {
     LT_CHECK(lt_run_share(run, make_model(run)));
     const lt_reducer_options reducer = lt_run_reducer_options(run);
     LT_CHECK(lt_run_share(run, lt_reducer_open(&run->grid, &reducer, &run->reducer)));
+    /* The first file that is left behind: everything that needs memory has it. */
+    LT_CHECK(
+        lt_run_share(run, first ? lt_metrics_open(run->config.log.dir, run->step, &run->metrics) : LT_OK));
     if (first)
         run->owes_validation = lt_run_validation_is_due(run, run->step) &&
                                lt_metrics_validations(run->metrics) < run->validation_sets;

@@ -26,8 +26,8 @@ lt_status lt_run_divide_work(lt_run *run);
 
 void lt_run_fill_model_options(lt_run *run);
 
-/* Refuses a model that does not fit, saying what would: a smaller micro-batch, then shorter samples, then
- * fewer layers too. Fills run->checkpoint_bytes. */
+/* Refuses a model that does not fit, saying how much is missing and what would fit. The network is open: on a
+ * GPU it has taken its part. Fills run->checkpoint_bytes. */
 lt_status lt_run_check_memory(lt_run *run);
 
 /* Everything that steps, validation and saves work in, sized once. LT_IO: no memory. */

@@ -282,6 +282,7 @@ static void describe_step(training *t, int64_t step) {
 static lt_status save_before(lt_run *run, lt_status failure) {
     char message[LT_ERROR_MESSAGE_BYTES];
     snprintf(message, sizeof message, "%s", lt_error_message());
+    LT_CHECK(lt_run_check_device(run));
     lt_log_info("reading or writing failed: saving step %lld and leaving", (long long)run->step);
     if (lt_run_save(run) != LT_OK) lt_log_warning("the state is not saved: %s", lt_error_message());
     return lt_run_share(run, lt_fail(failure, "%s", message));

@@ -20,6 +20,11 @@ static_assert(BLOCK_KEYS == TILE_ROWS * WARPS, "each warp has 16 of a block's ke
 
 template <int D> constexpr int PITCH = D + 8;
 
+/* Whether a block's shared memory for head sizes 64, 96 and 128 is what a kernel's figures say. */
+template <template <int> class layout> constexpr bool takes_bytes(size_t of_64, size_t of_96, size_t of_128) {
+    return sizeof(layout<64>) == of_64 && sizeof(layout<96>) == of_96 && sizeof(layout<128>) == of_128;
+}
+
 static __device__ __forceinline__ int own_warp() {
     return static_cast<int>(threadIdx.x) / WARP;
 }

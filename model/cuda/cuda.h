@@ -23,6 +23,7 @@ typedef struct lt_cuda_description {
     char name[128];           /* "NVIDIA H100 80GB HBM3" */
     char bus[32];             /* where it is on its host: "0000:17:00.0" */
     int capability;           /* 90 */
+    int driver;               /* the CUDA that the driver serves: 13000 */
     size_t memory, available; /* bytes; what is not taken now */
     double peak_tflops;       /* bfloat16, dense, as the vendor states it; 0: not known */
 } lt_cuda_description;

@@ -36,7 +36,7 @@ static lt_status allocate(lt_device *base, size_t bytes, lt_mem *mem) {
         cudaGetLastError();
         cudaMemGetInfo(&available, &total);
         mem->address = nullptr;
-        return lt_fail(LT_IO,
+        return lt_fail(error == cudaErrorMemoryAllocation ? LT_BAD_INPUT : LT_IO,
                        "GPU %d (%s) has no %.1f MiB: %s; %.1f of its %.1f MiB are free; a smaller micro_batch or "
                        "seq_len needs less",
                        device->index, device->chip, static_cast<double>(bytes) / 1048576.0,
@@ -242,6 +242,7 @@ lt_status lt_cuda_device_describe(lt_device *base, lt_cuda_description *descript
     cuda_device *device = cuda_of(base);
     *description = {};
     lt_cuda_note(device, "asking for its memory", cudaMemGetInfo(&description->available, &description->memory));
+    lt_cuda_note(device, "asking for the driver", cudaDriverGetVersion(&description->driver));
     lt_cuda_note(device, "asking where it is",
                  cudaDeviceGetPCIBusId(description->bus, sizeof description->bus, device->index));
     LT_CHECK(check(device));

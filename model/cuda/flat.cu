@@ -1,4 +1,5 @@
-/* Operations over flat arrays: what is bound by memory alone, and sums whose order is fixed. */
+/* Operations over flat arrays: what is bound by memory alone, and sums whose order is fixed. 80 to 90 % of
+ * the memory's bandwidth are expected (not measured). */
 #include "model/cuda/vector.h"
 
 constexpr unsigned THREADS = 256;

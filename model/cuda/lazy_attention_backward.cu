@@ -31,12 +31,18 @@
  * Bytes moved for 64 queries of a block: 256 D + 1.25 KiB, and 512 D of sums, which stay in L2 while a head
  * is at work. Two kernels move 512 D for the same pairs.
  *
- * Head size 64, 96, 128: 235, 255, 255 registers (softmax 216, 238, 248; the greater of sm_80 and sm_90a,
- * none spilled), 109, 159, 130 KiB of shared memory, one block a multiprocessor; chips whose blocks have less
- * (sm_86, sm_89: 99 KiB) take two kernels. For 16 queries, 16 keys and 16 elements of a head ten mma take 20
- * clocks of an A100's tensor cores, and 5.5 ldmatrix, 7.5 where keys and values stay in shared memory, 22 and
- * 30 of shared memory; two barriers a tile. Not measured: half of the mma rate is expected at D = 64, 0.4 at
- * others.
+ * One block a multiprocessor; chips whose blocks have less shared memory (sm_86, sm_89: 99 KiB) take two
+ * kernels. For 16 queries, 16 keys and 16 elements of a head ten mma take 20 clocks of an A100's tensor
+ * cores, and 5.5 ldmatrix, 7.5 where keys and values stay in shared memory, 22 and 30 of shared memory; two
+ * barriers a tile. Not measured: half of the mma rate is expected at D = 64, 0.4 at others.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   all_gradients<64, true>     232  239  111648
+ *   all_gradients<96, true>     250  255  162832
+ *   all_gradients<128, true>    255  253  133136
+ *   all_gradients<64, false>    214  216  111648
+ *   all_gradients<96, false>    232  238  162832
+ *   all_gradients<128, false>   240  248  133136
  */
 #include "model/cuda/attention_keys.h"
 #include "model/cuda/attention_turns.h"
@@ -57,6 +63,7 @@ template <int D> struct backward_shared {
     float exact_ds[ROWS<D> * PITCH<BLOCK_KEYS>]; /* of tiles with pairs nearer than W */
     unsigned ticket;
 };
+static_assert(takes_bytes<backward_shared>(111648, 162832, 133136));
 
 /* ---- dq ---- */
 

@@ -25,12 +25,20 @@
  * sees one. Bytes moved for 64 queries of a block: 256 D + 1.25 KiB, and 512 D of sums, which stay in L2
  * while a head is at work.
  *
- * Head size 64, 96, 128: 139, 171, 203 KiB of shared memory, one block a multiprocessor; 168 registers at
- * launch, of which those who copy give up 128 for the others to have 232; none spilled. Not measured. Bounds
- * for a tile of 64 queries and 128 keys: each of the five products takes 4 D clocks of tensor cores; of
- * shared memory s, g and dq take 4 D each, dv and dk 2 D; 8192 exponentials take 512 clocks, some ten other
- * operations for each entry 640. The meeting and dq's way to L2 and back are not hidden within a warpgroup:
- * half of the peak rate is what that lets one expect at D = 128, a third at D = 64.
+ * One block a multiprocessor; of the registers at launch those who copy give up 128 for the others to have
+ * 232. Not measured. Bounds for a tile of 64 queries and 128 keys: each of the five products takes 4 D clocks
+ * of tensor cores; of shared memory s, g and dq take 4 D each, dv and dk 2 D; 8192 exponentials take 512
+ * clocks, some ten other operations for each entry 640. The meeting and dq's way to L2 and back are not
+ * hidden within a warpgroup: half of the peak rate is what that lets one expect at D = 128, a third at D =
+ * 64.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   all_gradients<64, true>       -  168  142336
+ *   all_gradients<96, true>       -  168  175104
+ *   all_gradients<128, true>      -  168  207872
+ *   all_gradients<64, false>      -  168  142336
+ *   all_gradients<96, false>      -  168  175104
+ *   all_gradients<128, false>     -  168  207872
  */
 #include "model/cuda/attention_chunks_sm90.h"
 #include "model/cuda/attention_turns.h"
@@ -84,6 +92,7 @@ template <int D> struct backward_shared {
     uint64_t turn, added; /* the block may add to a tile's sums; it has */
     unsigned ticket;
 };
+static_assert(takes_bytes<backward_shared>(142336, 175104, 207872));
 
 /* What bulk copies read. */
 struct operand_maps {

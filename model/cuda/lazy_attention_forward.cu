@@ -14,12 +14,18 @@
  * Bytes moved for 64 keys of a block: 128 D in the first pass, 256 D for a live tile in the second (16 KiB
  * and 32 KiB at D = 128), from L2 mostly, since the blocks of a head run side by side.
  *
- * Head size 64, 96, 128: 190, 244, 254 registers (softmax 148, 174, 205; the greater of sm_80 and sm_90a,
- * none spilled), 37.5, 53.5, 69.5 KiB of shared memory, one block a multiprocessor. For 16 queries, 16 keys
- * and 16 elements of a head q k takes one ldmatrix, 4 clocks of shared memory, and two mma, 4 clocks of an
- * A100's tensor cores; a v and u together take one and four. Not measured: half of the first pass's mma rate
- * and more of the second's is what that balance lets one expect, and shared memory as the bound on chips
- * whose mma is faster.
+ * One block a multiprocessor. For 16 queries, 16 keys and 16 elements of a head q k takes one ldmatrix, 4
+ * clocks of shared memory, and two mma, 4 clocks of an A100's tensor cores; a v and u together take one and
+ * four. Not measured: half of the first pass's mma rate and more of the second's is what that balance lets
+ * one expect, and shared memory as the bound on chips whose mma is faster.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   lazy_forward<64>       190  188   38400
+ *   lazy_forward<96>       244  244   54784
+ *   lazy_forward<128>      250  254   71168
+ *   softmax_forward<64>    143  148   38400
+ *   softmax_forward<96>    169  174   54784
+ *   softmax_forward<128>   203  205   71168
  */
 #include "model/cuda/attention_forward.h"
 
@@ -37,6 +43,7 @@ template <int D> struct forward_shared {
     };
     float window[2][WINDOW];
 };
+static_assert(takes_bytes<forward_shared>(38400, 54784, 71168));
 
 template <int D> using fragments = unsigned[D / 16][4];
 

@@ -26,12 +26,20 @@
  * 16 queries each, any may be live: 1 + 3 f, where this f is of 64 x 64. Bytes moved for 64 keys of a block:
  * 128 D and 256 D, as in lazy_attention_forward.cu.
  *
- * Head size 64, 96, 128: 69, 101, 133 KiB of shared memory, one block a multiprocessor; 168 registers at
- * launch, of which those who copy give up 128 for the others to have 232; none spilled. Not measured. Bounds,
- * for a tile of 64 x 64 of one warpgroup: q k takes 2 D clocks of tensor cores, and as many of shared memory
- * (4 KiB for each m64n64k16, at 128 bytes a clock); a v and u take 2 D each, and D of shared memory; 4096
- * exponentials take 256 clocks of special function units, what q k takes at D = 128. With two warpgroups in
- * turns 50 to 60 % of the peak rate is what that lets one expect at D = 128, and 30 to 40 % at D = 64.
+ * One block a multiprocessor; of the registers at launch those who copy give up 128 for the others to have
+ * 232. Not measured. Bounds, for a tile of 64 x 64 of one warpgroup: q k takes 2 D clocks of tensor cores,
+ * and as many of shared memory (4 KiB for each m64n64k16, at 128 bytes a clock); a v and u take 2 D each, and
+ * D of shared memory; 4096 exponentials take 256 clocks of special function units, what q k takes at D = 128.
+ * With two warpgroups in turns 50 to 60 % of the peak rate is what that lets one expect at D = 128, and 30 to
+ * 40 % at D = 64.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   forward<64, true>       -  168   70656
+ *   forward<96, true>       -  168  103424
+ *   forward<128, true>      -  168  136192
+ *   forward<64, false>      -  168   70656
+ *   forward<96, false>      -  168  103424
+ *   forward<128, false>     -  168  136192
  */
 #include "model/cuda/attention_forward.h"
 #include "model/cuda/attention_groups_sm90.h"
@@ -56,6 +64,7 @@ template <int D> struct forward_shared {
     visit visits[SLOTS];
     uint64_t full[SLOTS], empty[SLOTS], queries_full;
 };
+static_assert(takes_bytes<forward_shared>(70656, 103424, 136192));
 
 /* Of queries, keys and values. */
 struct tensor_maps {

@@ -10,10 +10,17 @@
  *
  * Bytes moved for 64 queries of a block: 256 D + 1.25 KiB.
  *
- * Head size 64, 96, 128: 196, 244, 254 registers (softmax 183, 238, 252; none spilled), 40.1, 56.2, 70.5 KiB
- * of shared memory, one block a multiprocessor. Four ldmatrix, five where values stay in shared memory, for
- * eight mma: shared memory and an A100's tensor cores are about equally busy. Not measured: half of the mma
- * rate is expected, 0.4 for D = 128.
+ * One block a multiprocessor. Four ldmatrix, five where values stay in shared memory, for eight mma: shared
+ * memory and an A100's tensor cores are about equally busy. Not measured: half of the mma rate is expected,
+ * 0.4 for D = 128.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   key_gradients<64, true>     192  196   40976
+ *   key_gradients<96, true>     238  244   57360
+ *   key_gradients<128, true>    254  252   72192
+ *   key_gradients<64, false>    183  183   40976
+ *   key_gradients<96, false>    236  236   57360
+ *   key_gradients<128, false>   250  252   72192
  */
 #include "model/cuda/attention_keys.h"
 
@@ -25,6 +32,7 @@ template <int D> struct keys_shared {
     query_stages<D> queries;
     bf16 values[VALUES_STAY<D> ? BLOCK_KEYS * PITCH<D> : 1];
 };
+static_assert(takes_bytes<keys_shared>(40976, 57360, 72192));
 
 template <int D, bool LAZY> __global__ void __launch_bounds__(THREADS, 1) key_gradients(attention_job job) {
     LT_DYNAMIC_SHARED(keys_shared<D>, shared);

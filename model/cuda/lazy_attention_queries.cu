@@ -14,9 +14,16 @@
  *
  * Bytes moved for 64 keys of a block: 256 D where live, 128 D where dead.
  *
- * Head size 64, 96, 128: 208, 240, 255 registers (softmax 186, 218, 250; none spilled), 42.5, 58.5, 74.5 KiB
- * of shared memory, one block a multiprocessor. Each product takes one ldmatrix for two mma: shared memory
- * and an A100's tensor cores are equally busy. Not measured: half of the mma rate is expected.
+ * One block a multiprocessor. Each product takes one ldmatrix for two mma: shared memory and an A100's tensor
+ * cores are equally busy. Not measured: half of the mma rate is expected.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   query_gradients<64, true>     192  208   43520
+ *   query_gradients<96, true>     226  240   59904
+ *   query_gradients<128, true>    248  255   76288
+ *   query_gradients<64, false>    162  186   43520
+ *   query_gradients<96, false>    206  218   59904
+ *   query_gradients<128, false>   236  250   76288
  */
 #include "model/cuda/attention_tiles.h"
 
@@ -34,6 +41,7 @@ template <int D> struct queries_shared {
     float window[2][WINDOW];
     float diagonals[2][WARPS][DIAGONALS];
 };
+static_assert(takes_bytes<queries_shared>(43520, 59904, 76288));
 
 /* Of a lane's two rows. */
 struct lane_rows {

@@ -3,8 +3,14 @@
  *
  * As the first pass of forward: 128 queries of one head in a block, 16 for each warp, with q in registers,
  * and tiles of 64 keys in shared memory, copied two deep. Scores, weights, and counts in each lane; a warp's
- * sums are those of its tile row. 1 product a tile, 128 D bytes for 64 keys of a block.
- * Head size 64, 96, 128: 128, 142, 150 registers, 19.5, 27.5, 35.5 KiB of shared memory.
+ * sums are those of its tile row. 1 product a tile, 128 D bytes for 64 keys of a block. Not measured: an
+ * exponential and some ten operations more take two to three times as long as an entry's share of the product
+ * at D = 64, so a quarter of an A100's mma rate is expected there, 0.4 at D = 128.
+ *
+ * ptxas of CUDA 13.0, none spilled: registers for sm_80 and sm_90a, bytes of shared memory of a block.
+ *   count_statistics<64>    128  128   19968
+ *   count_statistics<96>    128  142   28160
+ *   count_statistics<128>   150  150   36352
  */
 #include "model/cuda/attention_tiles.h"
 
@@ -14,6 +20,7 @@ template <int D> struct statistics_shared {
     bf16 keys[2][TILE_KEYS * PITCH<D>]; /* first the block's queries */
     float window[2][WINDOW];
 };
+static_assert(takes_bytes<statistics_shared>(19968, 28160, 36352));
 
 /* Of a lane. */
 struct lane_counts {

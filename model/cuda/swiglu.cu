@@ -1,4 +1,4 @@
-/* The gated activation. */
+/* The gated activation. Bound by memory: 75 to 85 % of its bandwidth are expected (not measured). */
 #include "model/cuda/vector.h"
 
 constexpr unsigned MOST_THREADS = 128;

@@ -163,9 +163,9 @@ test_line_ends_and_marks() {
 # Far more than any machine has: refused before anything is allocated, saying what would fit where something would.
 test_a_model_too_large_for_memory() {
   write_tiny_config
-  bad 'tiny.yaml: this model needs [0-9.]+ GiB a rank and [0-9.]+ GiB are free; train.micro_batch: [0-9]+ would fit$' \
+  bad 'tiny.yaml: this model needs [0-9.]+ GiB a rank and [0-9.]+ GiB are free: [0-9.]+ GiB are missing; train.micro_batch: [0-9]+, parallel.lanes: 2 would fit$' \
     train.global_batch=16777216 train.micro_batch=8388608
-  bad 'this model needs .*; train.micro_batch: 1 with model.num_layers: [0-9]+ would fit$' model.num_layers=1024 \
+  bad 'this model needs .* missing; model.num_layers: [0-9]+ would fit$' model.num_layers=1024 \
     model.hidden_size=8192 model.intermediate_size=8192
   bad 'this model needs .*; choose a smaller model or fewer ranks a host$' model.hidden_size=131072 \
     model.intermediate_size=524288 model.num_layers=1000
@@ -173,7 +173,7 @@ test_a_model_too_large_for_memory() {
   truncate -s 17M text.txt
   bad 'this model needs [0-9]+\.[0-9] GiB a rank .*would fit$' data.seq_len=16777216 train.global_batch=16777216 \
     train.micro_batch=8388608 model.intermediate_size=65536
-  bad 'this model needs .*; train.micro_batch: 1 with data.seq_len: [0-9]+ would fit$' data.seq_len=16777216 model.num_layers=100
+  bad 'this model needs .* missing; data.seq_len: [0-9]+ would fit$' data.seq_len=16777216 model.num_layers=100
   all_held
 }
 

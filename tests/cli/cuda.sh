@@ -140,10 +140,65 @@ test_bad_input() {
   EMULATED_CAPABILITY=75 try_apart refuses 2 'GPU 0 \(emulated\) has compute capability 7.5, and this build has code for 8.0 and later' 1 train.device=cuda
   try_apart refuses 2 'ranks 0 and 1 on .* would share the GPU at 0000:00:00.0; start no more ranks on a host than it has GPUs' 2 train.device=cuda
   EMULATED_NCCL=2600 EMULATED_DEVICES=2 try_apart refuses 2 'parallel.backend: nccl: libnccl.so.2 is version code 2600, expected 2700 or later; mpi goes without' 2 train.device=cuda parallel.backend=nccl
-  EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 'needs 0.0 GiB a rank and 0.0 GiB are free on the GPU; choose a smaller model' 1 train.device=cuda
-  EMULATED_MEMORY_MIB=1048576 try_apart refuses 2 "beside its GPU a rank needs [0-9]+.[0-9] GiB of the host's memory for copies and [0-9.]+ GiB are free; .* checkpoint.async: false$" 1 \
+  EMULATED_MEMORY_MIB=1048576 try_apart refuses 2 "beside its GPU a rank needs [0-9]+.[0-9] GiB of the host's memory for copies and [0-9.]+ GiB are free: [0-9.]+ GiB are missing; .* checkpoint.async: false$" 1 \
     train.device=cuda checkpoint.async=true model.hidden_size=16384 model.num_layers=4 model.intermediate_size=16384
   LAZYTRAIN_PLUGINS=$PWD try_apart refuses 2 'train.device: cuda: a GPU needs the plugin cuda.so' 1 train.device=cuda
+  all_held
+}
+
+# missing RANKS WORD...: what is missing is said, and what the model needs.
+missing() {
+  refuses 2 'needs [0-9.]+ MiB a rank and [0-9.]+ MiB are free on the GPU: [0-9.]+ [KM]iB are missing; ' "$@"
+  needed=$(sed -nE 's/.* needs ([0-9.]+) MiB.*/\1/p' stderr)
+}
+
+# What the plan says is what the run allocates, to the MiB: neither more, nor less where another takes the rest. NCCL's
+# own memory is gone when the rest is counted.
+takes_what_it_plans() { # RANKS WORD...
+  local plan needed host=0
+  EMULATED_MEMORY_MIB=4 missing "$@"
+  plan=$(awk -v needed="$needed" 'BEGIN { print int(needed) + 1 }')
+  EMULATED_MEMORY_MIB=$((plan - 1)) EMULATED_PROMISED_MIB=1 refuses 2 'GPU [01] \(emulated\) has no [0-9.]+ MiB' "$@"
+  [ "$1" -eq 1 ] || export EMULATED_NCCL_MIB=8
+  plan=$((plan + ${EMULATED_NCCL_MIB:-0}))
+  EMULATED_MEMORY_MIB=$((plan - 1)) missing "$@"
+  EMULATED_MEMORY_MIB=$plan expect 0 train "$@"
+  case $* in *zero=1*) host=1 ;; esac # through which tensors come from other ranks
+  sed -n 's/^memory .*: parameters/parameters/p' stderr | grep -oE '(parameters|optimizer|activations|gradients|scratch|communication) [0-9.]+' |
+    awk -v needed="$needed" -v host="$host" '{ sum += $2 } END { sum -= needed + host; exit NR != 6 || sum > 0.4 || sum < -0.4 }' ||
+    fail "a model that needs $needed MiB prints another plan: $(grep ^memory stderr)"
+}
+
+test_memory_is_what_was_planned() {
+  on_gpus 2
+  write_tiny_config
+  local short=(train.steps=2 train.device=cuda)
+  try_apart takes_what_it_plans 1 "${short[@]}" model.num_layers=12
+  try_apart takes_what_it_plans 2 "${short[@]}" parallel.backend=nccl
+  try_apart takes_what_it_plans 2 "${short[@]}" parallel.backend=nccl parallel.zero=1
+  all_held
+}
+
+# advises MIB PATTERN WORD...: on a GPU with so much memory; what is advised does fit.
+advises() {
+  local advice
+  EMULATED_MEMORY_MIB=$1 refuses 2 "are missing; $2 would fit$" 1 "${@:3}"
+  read -ra advice < <(sed -nE 's/.* are missing; (.*) would fit$/\1/p' stderr | sed 's/: /=/g; s/,//g')
+  EMULATED_MEMORY_MIB=$1 expect 0 train 1 "${@:3}" "${advice[@]}"
+}
+
+test_what_would_fit_the_memory() {
+  on_gpus 1
+  write_tiny_config
+  local larger=(train.device=cuda train.steps=0 schedule.warmup_steps=0 model.hidden_size=64 model.num_layers=8
+    model.intermediate_size=256 data.seq_len=128 train.micro_batch=4 train.global_batch=4)
+  try_apart advises 49 'train.recompute: attention' "${larger[@]}"
+  try_apart advises 46 'train.recompute: full' "${larger[@]}"
+  try_apart advises 46 'train.recompute: full' "${larger[@]}" train.recompute=attention
+  try_apart advises 43 'train.micro_batch: [12], parallel.lanes: 1' "${larger[@]}" train.recompute=full
+  try_apart advises 43 'train.recompute: full, train.micro_batch: [12], parallel.lanes: 1' "${larger[@]}"
+  try_apart advises 40 'train.micro_batch: 1, parallel.lanes: 1, model.num_layers: [124]' "${larger[@]}"
+  EMULATED_MEMORY_MIB=4 EMULATED_CAPABILITY=80 try_apart refuses 2 '4.0 MiB are free on the GPU: .* KiB are missing; choose a smaller model$' 1 train.device=cuda
   all_held
 }
 
@@ -162,6 +217,64 @@ test_auto_falls_back() {
   all_held
 }
 
+test_generate_says_where_it_computes() {
+  on_gpus 1
+  write_tiny_config
+  expect 0 train 1 train.steps=2 train.device=cpu
+  local generate=(lazytrain generate "$(step_file out 2)" --prompt the --max-tokens 3)
+  expect 0 "${generate[@]}" --device cpu
+  [ ! -s stderr ] || fail "stderr is not empty: $(head -n 1 stderr)"
+  mv stdout text
+  expect 0 "${generate[@]}"
+  [ ! -s stderr ] || fail "stderr is not empty: $(head -n 1 stderr)"
+  EMULATED_DEVICES=0 expect 0 "${generate[@]}"
+  expect_line stderr '^device +cpu, .* \(no GPUs: no NVIDIA driver is loaded'
+  [ "$(wc -l <stderr)" -eq 1 ] || fail "more than one line"
+  cmp stdout text || fail "another text than with --device cpu"
+}
+
+# The kinds and chips of what a program holds for GPUs ("1 90": PTX; "2 80": code), a line each.
+gpu_code() {
+  perl -e 'local $/; open my $f, "<:raw", $ARGV[0] or die; my $all = <$f>;
+    for (my $at = 0; ($at = index($all, pack("L<S<S<", 0xba55ed50, 1, 16), $at)) >= 0;) {
+      my $end = $at + 16 + unpack "Q<", substr $all, $at + 8, 8;
+      for ($at += 16; $at < $end;) {
+        my ($kind, undef, $header, $bytes, undef, undef, undef, undef, $chip) = unpack "S<S<L<Q<L<L<S<S<L<", substr $all, $at, 32;
+        print "$kind $chip\n";
+        $at += $header + $bytes;
+      }
+    }' "$1"
+}
+
+# What nvcc built, where there is no driver or, as here, no GPU to be seen.
+test_the_plugin_itself() {
+  local plugin
+  plugin=$(dirname "$LAZYTRAIN")/plugins/cuda.so
+  [ -e "$plugin" ] || skip "this build has no nvcc"
+  write_tiny_config
+  expect 2 train 1 train.device=cuda
+  expect_error 'train.device: cuda: (no NVIDIA driver is loaded|this process sees no GPU)'
+  expect 0 train 1 train.steps=2
+  expect_line stderr '^device +cpu, .* \(no GPUs: (no NVIDIA driver is loaded|this process sees no GPU)'
+  readelf -d "$plugin" >needs
+  if grep -E 'NEEDED.*lib(cuda|nccl|cublas)' needs; then fail "it is linked with what a machine may lack"; fi
+  gpu_code "$plugin" >code
+  expect_line code '^2 80$' '^2 90$' '^1 90$'
+}
+
+# Chips that came after the build run what it has for all: the bits are those of the oldest.
+test_later_chips() {
+  on_gpus 1
+  write_tiny_config
+  local heads=(train.steps=2 train.device=cuda train.global_batch=2 model.hidden_size=128 model.num_heads=2 model.num_kv_heads=1)
+  EMULATED_CAPABILITY=100 expect 0 train 1 "${heads[@]}" checkpoint.dir=later
+  EMULATED_CAPABILITY=80 expect 0 train 1 "${heads[@]}" checkpoint.dir=oldest
+  same_tensors "$(step_file later 2)" "$(step_file oldest 2)"
+  expect 0 train 1 "${heads[@]}"
+  near later out 1e-3
+  near out later 1e-3
+}
+
 # A GPU that fails in mid-run: one line, the last checkpoint is whole, and another device goes on from it.
 test_a_gpu_that_fails() {
   on_gpus 1
@@ -170,6 +283,40 @@ test_a_gpu_that_fails() {
   expect_error "GPU 0 \\(emulated\\): .* failed: .*cudaErrorECCUncorrectable.*the last checkpoint is whole.*this one's memory is damaged"
   lazytrain inspect "$(find out -name 'step_*.h5' | sort | tail -n 1)" --verify >/dev/null || fail "no whole checkpoint"
   expect 0 train 1 "${small[@]}" train.steps=20 train.device=cpu
+}
+
+# One of two fails: its rank tells it, and the other does not wait for it.
+one_fails() { # BACKEND
+  # shellcheck disable=SC2016 # the script expands it
+  printf '#!/bin/sh\n[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" -eq 0 ] || export EMULATED_FAULT_AT=1000\nexec "%s" "$@"\n' "$LAZYTRAIN" >apart
+  chmod +x apart
+  LAZYTRAIN=$PWD/apart RUN_TIMEOUT=60 expect 74 train 2 train.steps=6 checkpoint.every=2 train.device=cuda parallel.backend="$1"
+  expect_error "GPU 1 \\(emulated\\): .* failed: .*cudaErrorLaunchFailure.*the last checkpoint is whole"
+  if grep 'warning' stderr; then fail "a warning beside the error"; fi
+  lazytrain inspect "$(find out -name 'step_*.h5' | sort | tail -n 1)" --verify >/dev/null || fail "no whole checkpoint"
+  expect 0 train 2 train.steps=6 train.device=cuda parallel.backend="$1"
+}
+
+test_one_gpu_of_two_fails() {
+  on_gpus 2
+  write_tiny_config
+  try_apart one_fails nccl
+  try_apart one_fails mpi
+  all_held
+}
+
+# While it is saved: nothing more can be read from it, so that a second try is none.
+test_a_gpu_that_fails_in_a_save() {
+  on_gpus 1
+  write_tiny_config
+  local async
+  for async in false true; do
+    rm -rf out
+    EMULATED_FAULT_FILE=$(step_file out 4).partial expect 74 train 1 train.steps=6 checkpoint.every=2 checkpoint.async=$async train.device=cuda
+    expect_error 'GPU 0 \(emulated\): .* failed: .*cudaErrorLaunchFailure.*the last checkpoint is whole'
+    if grep 'warning' stderr; then fail "a warning beside the error"; fi
+    lazytrain inspect "$(step_file out 2)" --verify >/dev/null || fail "no whole checkpoint"
+  done
 }
 
 run_tests

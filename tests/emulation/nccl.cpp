@@ -1,6 +1,6 @@
-/* NCCL's twin between processes of one host: a socket for each pair of ranks. Every message is preceded by its
- * length, so that two ranks who disagree about what they exchange are found out. The messages of a group are
- * under way all at once, and groups one after another, as on GPUs: ranks whose groups wait for each other
+/* NCCL's twin between processes of one host: a socket for each pair of ranks. Every message is preceded by
+ * its length, so that two ranks who disagree about what they exchange are found out. The messages of a group
+ * are under way all at once, and groups one after another, as on GPUs: ranks whose groups wait for each other
  * crosswise hang here too, until DEADLINE_S. */
 #include "model/cuda/nccl.h"
 
@@ -20,12 +20,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { DEADLINE_S = 60, INVALID_USAGE = 5, REMOTE_ERROR = 6 };
+enum { DEADLINE_S = 60, SYSTEM_ERROR = 2, INVALID_USAGE = 5, REMOTE_ERROR = 6 };
 
 struct ncclComm {
     int rank;
     std::vector<int> sockets; /* to each rank; -1: oneself */
     ncclResult_t error;
+    void *buffers; /* on the device */
 };
 
 namespace {
@@ -64,7 +65,8 @@ bool advance(int socket, message *m) {
         m->moved += static_cast<uint64_t>(n);
         if (m->moved == sizeof m->header && m->header != m->length)
             emulation::fail("NCCL: a message of %llu bytes where %llu are expected",
-                            static_cast<unsigned long long>(m->header), static_cast<unsigned long long>(m->length));
+                            static_cast<unsigned long long>(m->header),
+                            static_cast<unsigned long long>(m->length));
     }
     return true;
 }
@@ -92,12 +94,14 @@ ncclResult_t exchange(ncclComm_t ranks, std::map<int, std::vector<message>> &pee
                 }
             }
         if (left) poll(waits.data(), waits.size(), 1000);
-        if (now() > end) emulation::fail("NCCL: ranks wait for each other (rank %d of its group)", ranks->rank);
+        if (now() > end)
+            emulation::fail("NCCL: ranks wait for each other (rank %d of its group)", ranks->rank);
     }
     return ncclSuccess;
 }
 
-ncclResult_t add(const void *buffer, size_t bytes, bool sends, int peer, ncclComm_t ranks, cudaStream_t stream) {
+ncclResult_t add(const void *buffer, size_t bytes, bool sends, int peer, ncclComm_t ranks,
+                 cudaStream_t stream) {
     if (pending.stream != nullptr && pending.stream != stream) return INVALID_USAGE;
     pending.stream = stream;
     pending.of[ranks][peer].push_back(
@@ -124,9 +128,11 @@ void sum_all(ncclComm_t ranks, const float *from, float *to, size_t count, int r
         const int peer = static_cast<int>(i);
         if (peer == ranks->rank) continue;
         if (root < 0 || root == peer)
-            peers[peer].push_back({bytes, 0, reinterpret_cast<unsigned char *>(const_cast<float *>(from)), true, bytes});
+            peers[peer].push_back(
+                {bytes, 0, reinterpret_cast<unsigned char *>(const_cast<float *>(from)), true, bytes});
         if (root < 0 || root == ranks->rank)
-            peers[peer].push_back({bytes, 0, reinterpret_cast<unsigned char *>(parts[i].data()), false, bytes});
+            peers[peer].push_back(
+                {bytes, 0, reinterpret_cast<unsigned char *>(parts[i].data()), false, bytes});
     }
     if (ranks->error == ncclSuccess) ranks->error = exchange(ranks, peers);
     if (root >= 0 && root != ranks->rank) return;
@@ -139,7 +145,8 @@ void sum_all(ncclComm_t ranks, const float *from, float *to, size_t count, int r
 sockaddr_un address_of(const ncclUniqueId &id, int rank, socklen_t *length) {
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
-    const int used = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "emulated-nccl-%.32s-%d", id.internal, rank);
+    const int used = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "emulated-nccl-%.32s-%d",
+                              id.internal, rank);
     *length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + static_cast<size_t>(used));
     return address;
 }
@@ -163,13 +170,15 @@ bool meet(ncclComm_t ranks, const ncclUniqueId &id) {
     const int count = static_cast<int>(ranks->sockets.size());
     const sockaddr_un own = address_of(id, ranks->rank, &length);
     const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool good = bind(listener, reinterpret_cast<const sockaddr *>(&own), length) == 0 && listen(listener, count) == 0;
+    bool good =
+        bind(listener, reinterpret_cast<const sockaddr *>(&own), length) == 0 && listen(listener, count) == 0;
     for (int peer = 0; good && peer < ranks->rank; peer++)
         good = reach(id, ranks->rank, peer, &ranks->sockets[static_cast<size_t>(peer)]);
     for (int i = ranks->rank + 1; good && i < count; i++) {
         int peer = -1;
         const int from = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-        good = from >= 0 && recv(from, &peer, sizeof peer, MSG_WAITALL) == sizeof peer && peer > ranks->rank && peer < count;
+        good = from >= 0 && recv(from, &peer, sizeof peer, MSG_WAITALL) == sizeof peer &&
+               peer > ranks->rank && peer < count;
         if (good) ranks->sockets[static_cast<size_t>(peer)] = from;
     }
     close(listener);
@@ -178,9 +187,9 @@ bool meet(ncclComm_t ranks, const ncclUniqueId &id) {
     return good;
 }
 
-}
+} // namespace
 
-/* EMULATED_NCCL, or what this is modelled on. */
+/* EMULATED_NCCL, or what this is modelled on; EMULATED_NCCL_MIB: what a communicator takes on the device. */
 ncclResult_t ncclGetVersion(int *version) {
     *version = emulated_number("EMULATED_NCCL", 22809);
     return ncclSuccess;
@@ -198,7 +207,9 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t *ranks, int count, ncclUniqueId id, int rank) {
-    *ranks = new ncclComm{rank, std::vector<int>(static_cast<size_t>(count), -1), ncclSuccess};
+    const size_t buffers = static_cast<size_t>(emulated_number("EMULATED_NCCL_MIB", 0)) << 20;
+    *ranks = new ncclComm{rank, std::vector<int>(static_cast<size_t>(count), -1), ncclSuccess, nullptr};
+    if (cudaMalloc(&(*ranks)->buffers, buffers) != cudaSuccess) return SYSTEM_ERROR;
     return meet(*ranks, id) ? ncclResult_t{ncclSuccess} : ncclResult_t{REMOTE_ERROR};
 }
 
@@ -210,6 +221,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t ranks, ncclResult_t *result) {
 ncclResult_t ncclCommDestroy(ncclComm_t ranks) {
     for (int socket : ranks->sockets)
         if (socket >= 0) close(socket);
+    cudaFree(ranks->buffers);
     delete ranks;
     return ncclSuccess;
 }
@@ -232,7 +244,8 @@ static size_t bytes_of(size_t count, int type) {
     return count * (type == int{ncclFloat32} ? sizeof(float) : 1);
 }
 
-ncclResult_t ncclSend(const void *from, size_t count, int type, int peer, ncclComm_t ranks, cudaStream_t stream) {
+ncclResult_t ncclSend(const void *from, size_t count, int type, int peer, ncclComm_t ranks,
+                      cudaStream_t stream) {
     const ncclResult_t result = add(from, bytes_of(count, type), true, peer, ranks, stream);
     if (depth == 0) put_pending();
     return result;
@@ -246,11 +259,13 @@ ncclResult_t ncclRecv(void *to, size_t count, int type, int peer, ncclComm_t ran
 
 ncclResult_t ncclReduce(const void *from, void *to, size_t count, int, int, int root, ncclComm_t ranks,
                         cudaStream_t stream) {
-    emulated_put(stream, [=] { sum_all(ranks, static_cast<const float *>(from), static_cast<float *>(to), count, root); });
+    emulated_put(stream, [=] {
+        sum_all(ranks, static_cast<const float *>(from), static_cast<float *>(to), count, root);
+    });
     return ncclSuccess;
 }
 
-ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, int type, int operation, ncclComm_t ranks,
-                           cudaStream_t stream) {
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, int type, int operation,
+                           ncclComm_t ranks, cudaStream_t stream) {
     return ncclReduce(from, to, count, type, operation, -1, ranks, stream);
 }

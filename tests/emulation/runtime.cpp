@@ -12,6 +12,8 @@
 #include <mutex>
 #include <vector>
 
+#include <unistd.h>
+
 struct emulated_stream {
     bool early;
     std::deque<std::function<void()>> work;
@@ -164,9 +166,16 @@ cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device) {
     return answer(cudaSuccess);
 }
 
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = 13000;
+    return answer(cudaSuccess);
+}
+
+/* EMULATED_PROMISED_MIB: what others take of it before it is asked for. */
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
     std::lock_guard<std::mutex> guard(lock);
-    *available = there.memory - there.used;
+    *available =
+        there.memory - there.used + (static_cast<size_t>(emulated_number("EMULATED_PROMISED_MIB", 0)) << 20);
     *total = there.memory;
     return answer(cudaSuccess);
 }
@@ -227,9 +236,16 @@ void emulated_put(cudaStream_t stream, std::function<void()> work) {
     if (stream->early || (there.streams == 1 && !there.late)) drain(stream);
 }
 
+/* EMULATED_FAULT_FILE=PATH: once that file is there nothing can be copied. */
+static void look_for_file() {
+    static const char *const path = getenv("EMULATED_FAULT_FILE");
+    if (path != nullptr && access(path, F_OK) == 0) fault = cudaErrorLaunchFailure;
+}
+
 /* Of ordinary host memory a copy has left the host when the call returns, and one to it has arrived. Of pinned
  * memory neither is so. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    look_for_file();
     if (fault != cudaSuccess) return answer(fault);
     if (bytes == 0) return cudaSuccess;
     if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {

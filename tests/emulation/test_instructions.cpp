@@ -167,6 +167,55 @@ static void test_copies(void **state) {
     }
 }
 
+/* ---- between lanes ---- */
+
+static __global__ void shuffle_kernel(unsigned *to) {
+    const unsigned lane = threadIdx.x, own = 5 * lane + 3;
+    to[lane] = __shfl_sync(0xffffffffu, own, static_cast<int>(lane * 7 + 40) & 31);
+    for (unsigned i = 0; i < 5; i++) to[(i + 1) * WARP + lane] = __shfl_xor_sync(0xffffffffu, own, 1 << i);
+}
+
+static void test_shuffles(void **state) {
+    (void)state;
+    mirrored<unsigned> to;
+    check(LT_LAUNCH(shuffle_kernel, 1, WARP, 0, nullptr, to.device));
+    to.take();
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        assert_int_equal(to.host[lane], 5 * ((lane * 7 + 40) % 32) + 3);
+        for (unsigned i = 0; i < 5; i++)
+            assert_int_equal(to.host[(i + 1) * WARP + lane], 5 * (lane ^ 1u << i) + 3);
+    }
+}
+
+/* For each bit: the lanes whose word has it, and whether there is a word of that bit alone. */
+static __global__ void vote_kernel(const unsigned *words, unsigned *ballots, unsigned *any) {
+    const unsigned lane = threadIdx.x;
+    for (unsigned i = 0; i < WARP; i++) {
+        const unsigned ballot = __ballot_sync(0xffffffffu, static_cast<int>(words[lane] & 1u << i));
+        const int found = __any_sync(0xffffffffu, words[lane] == 1u << i);
+        ballots[i * WARP + lane] = ballot;
+        any[i * WARP + lane] = found != 0;
+    }
+}
+
+static void test_votes(void **state) {
+    (void)state;
+    mirrored<unsigned> words, ballots, any;
+    for (unsigned lane = 0; lane < WARP; lane++) words.host[lane] = lane * lane * 0x9e3779b1u;
+    words.host[0] = 1u << 31, words.host[9] = 1u, words.host[31] = 1u << 17;
+    words.give();
+    check(LT_LAUNCH(vote_kernel, 1, WARP, 0, nullptr, words.device, ballots.device, any.device));
+    ballots.take(), any.take();
+    for (unsigned i = 0; i < WARP; i++)
+        for (unsigned lane = 0; lane < WARP; lane++) {
+            unsigned expected = 0;
+            for (unsigned other = 0; other < WARP; other++)
+                expected |= (words.host[other] >> i & 1u) << other;
+            assert_int_equal(ballots.host[i * WARP + lane], expected);
+            assert_int_equal(any.host[i * WARP + lane], i == 0 || i == 17 || i == 31);
+        }
+}
+
 /* ---- words between blocks ---- */
 
 /* Each block in the turn of its ticket: halves what the one before left and adds its ticket. words: the next
@@ -242,6 +291,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_matrices),       cmocka_unit_test(test_product),
         cmocka_unit_test(test_product_places), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_shuffles),       cmocka_unit_test(test_votes),
         cmocka_unit_test(test_turns),          cmocka_unit_test(test_arithmetic),
     };
     return cmocka_run_group_tests_name("instructions of a GPU", tests, nullptr, nullptr);

@@ -251,9 +251,10 @@ static void test_phases(void **state) {
     }
 }
 
-/* The first warp hands on numbers that it copies itself, and waits for none. */
-static __global__ void copied_kernel(const float *from, float *to) {
-    LT_SHARED(float, numbers, WARP);
+/* The first warp hands on numbers that it copies itself, WIDTH at a time, and waits for none. */
+template <int WIDTH> static __global__ void copied_kernel(const float *from, float *to) {
+    LT_SHARED(float4, places, WARP * WIDTH / 4);
+    float *numbers = reinterpret_cast<float *>(places);
     LT_SHARED(uint64_t, phases, 2);
     const unsigned thread = threadIdx.x;
     if (thread == 0) {
@@ -264,23 +265,36 @@ static __global__ void copied_kernel(const float *from, float *to) {
     for (unsigned round = 0; round < ROUNDS; round++)
         if (thread < WARP) {
             phases_wait(&phases[1], (round & 1) ^ 1);
-            copy_async_4(&numbers[thread], from + round * WARP + thread, round != 2);
+            float *place = &numbers[thread * WIDTH];
+            const float *source = from + (round * WARP + thread) * WIDTH;
+            if (WIDTH == 4)
+                copy_async_16(place, source, round != 2);
+            else
+                copy_async_4(place, source, round != 2);
             phases_arrive_copied(&phases[0]);
         } else {
             phases_wait(&phases[0], round & 1);
-            to[(round + 1) * WARP - 1 - (thread - WARP)] = shared_read(&numbers[2 * WARP - 1 - thread]);
+            const unsigned other = 2 * WARP - 1 - thread;
+            for (unsigned i = 0; i < WIDTH; i++)
+                to[(round * WARP + other) * WIDTH + i] = shared_read(&numbers[other * WIDTH + i]);
             phases_arrive(&phases[1]);
         }
 }
 
+template <int WIDTH> static void check_copied() {
+    constexpr size_t ROUND = WARP * WIDTH;
+    mirrored from(ROUNDS * ROUND), to(ROUNDS * ROUND);
+    from.draw(101);
+    check(LT_LAUNCH(copied_kernel<WIDTH>, 1, 2 * WARP, 0, nullptr, from.device, to.device));
+    to.take();
+    for (size_t i = 0; i < ROUNDS * ROUND; i++)
+        assert_true(to.host[i] == (i / ROUND == 2 ? 0.0f : from.host[i]));
+}
+
 static void test_copied(void **state) {
     (void)state;
-    mirrored from(ROUNDS * WARP), to(ROUNDS * WARP);
-    from.draw(101);
-    check(LT_LAUNCH(copied_kernel, 1, 2 * WARP, 0, nullptr, from.device, to.device));
-    to.take();
-    for (size_t i = 0; i < ROUNDS * WARP; i++)
-        assert_true(to.host[i] == (i / WARP == 2 ? 0.0f : from.host[i]));
+    check_copied<1>();
+    check_copied<4>();
 }
 
 /* ---- bulk copies ---- */

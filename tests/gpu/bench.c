@@ -2,7 +2,8 @@
  * output and a table on standard error. Every rate is the median of repeated batches of calls, timed on the
  * host from an empty stream to an empty stream; ratios are to what was measured in the same run: our softmax
  * attention and, where the library is, cuDNN's, once it has given the same numbers. `--smoke`: sizes that an
- * emulated GPU finishes in seconds, to show that the program works.
+ * emulated GPU finishes in seconds, to show that the program works. `--list`: what would be measured; without
+ * a GPU.
  *
  * Live tiles are made, not assumed: two elements of each head carry an angle that grows along the row, so
  * that scores fall with the distance as fast as a factor says, which is searched for. The others are noise.
@@ -95,25 +96,68 @@ static void multiply(bench *b, void *context) {
     b->device->ops->gemm(b->device, context);
 }
 
-static void measure_product(bench *b, const char *what, int64_t n, int64_t k) {
-    const int64_t m = b->tokens;
-    lt_gemm gemm = {.m = m, .n = n, .k = k, .lda = k, .ldb = k, .ldc = n, .b_transposed = true};
-    gemm.a = take(b, LT_BFLOAT16, m * k);
-    gemm.b = take(b, LT_BFLOAT16, n * k);
-    gemm.c = take(b, LT_BFLOAT16, m * n);
-    const double seconds = bench_seconds(b, multiply, &gemm),
-                 rate = 2e-12 * (double)(m * n) * (double)k / seconds;
-    if (rate > b->gemm_tflops) b->gemm_tflops = rate;
+/* c [m, n] = a [m, k] b [k, n]; `adds`: to float32, as gradients of weights do. */
+typedef struct product {
+    const char *what;
+    int64_t m, n, k;
+    bool a_transposed, b_transposed, adds;
+} product;
+
+/* Queues a second of a product, and asks for the clocks meanwhile. */
+static void ask_under_load(bench *b, lt_gemm *gemm, double seconds) {
+    for (int i = 0; i < (b->smoke ? 1 : (int)fmin(1000, ceil(1 / seconds))); i++) multiply(b, gemm);
+    bench_ask_chip(b);
+    check(b->device->ops->synchronise(b->device));
+}
+
+static void measure_product(bench *b, product p) {
     bench_entry(b);
-    printf("{\"product\": \"%s\", \"m\": %lld, \"n\": %lld, \"k\": %lld, \"tflops\": %.4g", what,
-           (long long)m, (long long)n, (long long)k, rate);
+    printf("{\"product\": \"%s\", \"m\": %lld, \"n\": %lld, \"k\": %lld, \"accumulates\": %s", p.what,
+           (long long)p.m, (long long)p.n, (long long)p.k, p.adds ? "true" : "false");
+    if (b->list) {
+        printf("}");
+        return;
+    }
+    lt_gemm gemm = {.m = p.m,
+                    .n = p.n,
+                    .k = p.k,
+                    .a = take(b, LT_BFLOAT16, p.m * p.k),
+                    .lda = p.a_transposed ? p.m : p.k,
+                    .a_transposed = p.a_transposed,
+                    .b = take(b, LT_BFLOAT16, p.n * p.k),
+                    .ldb = p.b_transposed ? p.k : p.n,
+                    .b_transposed = p.b_transposed,
+                    .c = take(b, p.adds ? LT_FLOAT32 : LT_BFLOAT16, p.m * p.n),
+                    .ldc = p.n,
+                    .accumulate = p.adds};
+    const double seconds = bench_seconds(b, multiply, &gemm),
+                 rate = 2e-12 * (double)(p.m * p.n) * (double)p.k / seconds;
+    if (b->gemm_tflops == 0) ask_under_load(b, &gemm, seconds);
+    if (rate > b->gemm_tflops) b->gemm_tflops = rate;
+    printf(", \"tflops\": %.4g", rate);
     if (b->chip.peak_tflops > 0) printf(", \"share_of_peak\": %.4g", rate / b->chip.peak_tflops);
     printf("}");
-    fprintf(stderr, "%-22s %6lld x %5lld x %5lld  %7.1f Tflop/s\n", what, (long long)m, (long long)n,
-            (long long)k, rate);
-    give(b, gemm.a, m * k);
-    give(b, gemm.b, n * k);
-    give(b, gemm.c, m * n);
+    fprintf(stderr, "%-26s %6lld x %5lld x %5lld  %7.1f Tflop/s\n", p.what, (long long)p.m, (long long)p.n,
+            (long long)p.k, rate);
+    give(b, gemm.a, p.m * p.k);
+    give(b, gemm.b, p.n * p.k);
+    give(b, gemm.c, p.m * p.n);
+}
+
+/* Those of a layer with an MLP of 11/4, and of a head. */
+static void measure_products(bench *b) {
+    const int64_t m = b->tokens, c = b->hidden, ffn = 11 * c / 4, words = b->smoke ? 2 * c : 32000;
+    const product products[] = {
+        {"q, k, v", m, 3 * c, c, false, true, false},
+        {"attention's output", m, c, c, false, true, false},
+        {"gate, up", m, 2 * ffn, c, false, true, false},
+        {"down", m, c, ffn, false, true, false},
+        {"gradient of gate, up", 2 * ffn, c, m, true, false, true},
+        {"head", m, words, c, false, true, false},
+        {"gradient of head", words, c, m, true, false, true},
+        {"gradient of head's input", m, c, words, false, false, false},
+    };
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) measure_product(b, products[i]);
 }
 
 /* ---- attention ---- */
@@ -285,8 +329,18 @@ static double report_attention(bench *b, attention_problem *p, const char *kind,
     return ahead + back;
 }
 
+static const double shares[] = {1.0, 0.6, 0.4, 0.1};
+
+static void list_attention(bench *b, int64_t length, int64_t head_size) {
+    for (size_t i = 0; i <= sizeof shares / sizeof *shares; i++) {
+        bench_entry(b);
+        printf("{\"attention\": \"%s\", \"T\": %lld, \"D\": %lld, \"live\": %g}", i == 0 ? "softmax" : "lazy",
+               (long long)length, (long long)head_size, i == 0 ? 1 : shares[i - 1]);
+    }
+}
+
 static void measure_attention(bench *b, int64_t length, int64_t head_size) {
-    static const double shares[] = {1.0, 0.6, 0.4, 0.1};
+    if (b->list) return list_attention(b, length, head_size);
     attention_problem p;
     open_problem(b, &p, length, head_size, false);
     set_fall(b, &p, 0);
@@ -328,8 +382,23 @@ static double mib(size_t bytes) {
     return (double)bytes / 1048576.0;
 }
 
+/* The GPU as a run finds it: nothing is held. */
+static void reopen(bench *b) {
+    b->device->ops->destroy(b->device);
+    check(lt_cuda_device_create(0, &b->device));
+    check(lt_cuda_device_describe(b->device, &b->chip));
+}
+
 static void measure_steps(bench *b, const char *name, lt_model_shape shape, int64_t length,
                           int64_t micro_batch) {
+    bench_entry(b);
+    printf("{\"steps\": \"%s\", \"T\": %lld, \"micro_batch\": %lld", name, (long long)length,
+           (long long)micro_batch);
+    if (b->list) {
+        printf("}");
+        return;
+    }
+    reopen(b);
     const lt_model_options options = {.shape = shape,
                                       .sequence_length = length,
                                       .micro_batch = micro_batch,
@@ -340,6 +409,7 @@ static void measure_steps(bench *b, const char *name, lt_model_shape shape, int6
     const double needed =
         mib(plan.parameters + plan.optimizer + plan.gradients + plan.activations + plan.scratch);
     if (needed > mib(b->chip.available)) {
+        printf(", \"refused\": \"needs %.0f MiB, of which %.0f are free\"}", needed, mib(b->chip.available));
         fprintf(stderr, "%-8s needs %.0f MiB, of which %.0f are free\n", name, needed,
                 mib(b->chip.available));
         return;
@@ -370,17 +440,17 @@ static void measure_steps(bench *b, const char *name, lt_model_shape shape, int6
     const double seconds = bench_seconds(b, step, &s), rate = (double)rows / seconds;
     const double flops = 1e-12 * rate * lt_model_flops_per_token(&shape, length);
     const double peak = b->chip.peak_tflops > 0 ? b->chip.peak_tflops : b->gemm_tflops;
-    bench_entry(b);
-    printf(
-        "{\"steps\": \"%s\", \"T\": %lld, \"micro_batch\": %lld, \"tokens_per_s\": %.6g, \"tflops\": %.4g, "
-        "\"utilisation\": %.4g, \"share_of_products\": %.4g, \"memory_mib\": %.0f}",
-        name, (long long)length, (long long)micro_batch, rate, flops, flops / peak, flops / b->gemm_tflops,
-        needed);
+    lt_cuda_description held;
+    check(lt_cuda_device_describe(b->device, &held));
+    const double taken = mib(b->chip.available - held.available);
+    printf(", \"tokens_per_s\": %.6g, \"tflops\": %.4g, \"utilisation\": %.4g, \"share_of_products\": %.4g, "
+           "\"planned_mib\": %.1f, \"memory_mib\": %.1f}",
+           rate, flops, flops / peak, flops / b->gemm_tflops, needed, taken);
     fprintf(stderr,
             "%-8s %lld x %lld  %9.0f tokens/s  %6.1f Tflop/s, %.2f of the %s peak, %.2f of the best product; "
-            "%.0f MiB\n",
+            "%.0f MiB, %.0f planned\n",
             name, (long long)micro_batch, (long long)length, rate, flops, flops / peak,
-            b->chip.peak_tflops > 0 ? "stated" : "measured", flops / b->gemm_tflops, needed);
+            b->chip.peak_tflops > 0 ? "stated" : "measured", flops / b->gemm_tflops, taken, needed);
     lt_model_destroy(s.model);
     free(s.options.workspace);
     free(ids);
@@ -404,39 +474,53 @@ static lt_model_shape shape_of(int64_t hidden, int64_t layers, int64_t heads, in
                             .tau_init = -1};
 }
 
-int main(int argc, char **argv) {
-    bench b = {.smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0, .tokens = 16384, .hidden = 1024};
-    if (b.smoke) b.tokens = b.hidden = 128;
-    check(lt_cuda_device_create(0, &b.device));
-    check(lt_cuda_device_describe(b.device, &b.chip));
-    bench_open_cudnn(&b);
-    printf("{\n  \"chip\": \"%s\", \"capability\": %d, \"memory_bytes\": %zu, \"stated_peak_tflops\": %g, "
-           "\"cudnn\": %s%s%s,\n  \"results\": [",
-           b.chip.name, b.chip.capability, b.chip.memory, b.chip.peak_tflops, b.cudnn == NULL ? "" : "\"",
-           b.cudnn == NULL ? "null" : b.cudnn->version, b.cudnn == NULL ? "" : "\"");
-    check(b.device->ops->reserve(
-        b.device,
-        b.device->ops->scratch_bytes(
-            b.device,
+static void open_device(bench *b) {
+    check(lt_cuda_device_create(0, &b->device));
+    check(lt_cuda_device_describe(b->device, &b->chip));
+    bench_open_cudnn(b);
+    printf("  \"chip\": \"%s\", \"bus\": \"%s\", \"capability\": %d, \"memory_bytes\": %zu, "
+           "\"stated_peak_tflops\": %g, \"driver_cuda\": %d,\n  \"cudnn\": %s%s%s,\n",
+           b->chip.name, b->chip.bus, b->chip.capability, b->chip.memory, b->chip.peak_tflops, b->chip.driver,
+           b->cudnn == NULL ? "" : "\"", b->cudnn == NULL ? "null" : b->cudnn->version,
+           b->cudnn == NULL ? "" : "\"");
+    check(b->device->ops->reserve(
+        b->device,
+        b->device->ops->scratch_bytes(
+            b->device,
             &(lt_attention){
                 .batch = 1, .query_length = 1, .key_length = 1, .heads = 1, .key_heads = 1, .head_size = 64},
             1, 1, 1)));
-    measure_product(&b, "q, k, v", 3 * b.hidden, b.hidden);
-    measure_product(&b, "attention's output", b.hidden, b.hidden);
-    measure_product(&b, "gate, up", 11 * b.hidden / 2, b.hidden);
-    measure_product(&b, "down", b.hidden, 11 * b.hidden / 4);
+}
+
+int main(int argc, char **argv) {
+    const char *option = argc > 1 ? argv[1] : "";
+    bench b = {.smoke = strcmp(option, "--smoke") == 0,
+               .list = strcmp(option, "--list") == 0,
+               .tokens = 16384,
+               .hidden = 1024};
+    if (b.smoke) b.tokens = b.hidden = 128;
+    printf("{\n");
+    if (!b.list) open_device(&b);
+    printf("  \"results\": [");
+    measure_products(&b);
     for (int64_t size = 64; size <= 128; size *= 2)
         for (int64_t length = b.smoke ? b.tokens : 512; length <= b.tokens; length *= 2)
             measure_attention(&b, length, size);
+    cudnn_close(b.cudnn);
     if (b.smoke) {
         measure_steps(&b, "tiny", shape_of(64, 1, 1, 64, 64), 64, 1);
     } else {
         measure_steps(&b, "124M", shape_of(768, 12, 12, 2048, 50304), 1024, 16);
         measure_steps(&b, "340M", shape_of(1024, 24, 16, 2816, 32000), 4096, 4);
-        measure_steps(&b, "760M", shape_of(1536, 24, 16, 4096, 32000), 4096, 4);
     }
-    printf("\n  ]\n}\n");
-    cudnn_close(b.cudnn);
-    b.device->ops->destroy(b.device);
+    measure_steps(&b, "760M", shape_of(1536, 24, 16, 4096, 32000), 4096, 4); /* too large to emulate */
+    printf("\n  ]");
+    if (!b.list) {
+        printf(",\n  \"driver\": \"%s\", \"sm_clock_mhz\": %d, \"sm_clock_limit_mhz\": %d, "
+               "\"memory_clock_mhz\": %d",
+               b.driver, b.sm_clock, b.sm_clock_limit, b.memory_clock);
+        b.device->ops->destroy(b.device);
+    }
+    printf("\n}\n");
     return 0;
 }

@@ -11,16 +11,21 @@ typedef struct bench {
     lt_device *device;
     lt_cuda_description chip;
     cudnn *cudnn; /* NULL: not here */
-    bool smoke;
+    bool smoke, list;
     int64_t tokens, hidden; /* of attention and matrix products: 16 Ki x 1024 */
     double gemm_tflops;     /* the best seen */
     bool comma;
+    char driver[32];                            /* what nvidia-smi says; "": it is not here */
+    int sm_clock, sm_clock_limit, memory_clock; /* MHz, under the load of a product; 0: not known */
 } bench;
 
 typedef void (*bench_operation)(bench *b, void *context);
 
 /* Seconds of a call: the median of batches of a tenth of a second each. */
 double bench_seconds(bench *b, bench_operation run, void *context);
+
+/* Asks nvidia-smi for the driver and, of now, the clocks. */
+void bench_ask_chip(bench *b);
 
 /* Begins the next of the results on standard output. */
 void bench_entry(bench *b);

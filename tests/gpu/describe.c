@@ -16,9 +16,9 @@ int main(void) {
         return 2;
     }
     printf("\"chip\": \"%s\", \"bus\": \"%s\", \"capability\": \"%d.%d\", \"memory_bytes\": %zu, "
-           "\"stated_peak_tflops\": %g\n",
+           "\"stated_peak_tflops\": %g, \"driver_cuda\": %d\n",
            found.name, found.bus, found.capability / 10, found.capability % 10, found.memory,
-           found.peak_tflops);
+           found.peak_tflops, found.driver);
     device->ops->destroy(device);
     return 0;
 }

@@ -15,7 +15,7 @@ $(GPU)/obj/%.o: %.c $(BUILD)/compiled_by
 
 $(GPU)/obj/%.o: %.cpp $(BUILD)/compiled_by
 	@mkdir -p $(@D)
-	$(NVCC) -x cu -std=c++17 -Itests/gpu/include -I. $(NVCC_FLAGS) $(if $(findstring _sm90,$<),,$(SM_80)) $(SM_90) -MMD -MF $(@:.o=.d) -c -o $@ $<
+	$(NVCC) -x cu -std=c++17 -Itests/gpu/include -I. $(NVCC_FLAGS) $(CHIPS) -MMD -MF $(@:.o=.d) -c -o $@ $<
 
 $(GPU_INSTRUCTIONS:%=$(GPU)/%): $(GPU)/%: $(GPU)/obj/tests/emulation/%.o
 $(GPU)/describe: $(GPU)/obj/tests/gpu/describe.o

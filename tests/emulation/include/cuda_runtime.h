@@ -205,6 +205,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, 
                                              unsigned long long flags,
                                              cudaDriverEntryPointQueryResult *found);
 cudaError_t cudaDeviceGetPCIBusId(char *bus, int length, int device);
+cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t emulated_malloc(void **memory, size_t bytes);
