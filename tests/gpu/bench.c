@@ -128,8 +128,8 @@ static void measure_product(bench *b, product p) {
                     .ldb = p.b_transposed ? p.k : p.n,
                     .b_transposed = p.b_transposed,
                     .c = take(b, p.adds ? LT_FLOAT32 : LT_BFLOAT16, p.m * p.n),
-                    .ldc = p.n,
-                    .accumulate = p.adds};
+                    .ldc = p.n};
+    if (p.adds) gemm.addend = gemm.c;
     const double seconds = bench_seconds(b, multiply, &gemm),
                  rate = 2e-12 * (double)(p.m * p.n) * (double)p.k / seconds;
     if (b->gemm_tflops == 0) ask_under_load(b, &gemm, seconds);
