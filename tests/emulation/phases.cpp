@@ -67,9 +67,10 @@ void take_arrival(barrier_phases &of) {
     of.missing--;
 }
 
-/* Others may go on before what this thread does next. */
+/* Others may go on before what this thread does next: those of its block, and blocks that wait for these. */
 void let_others() {
-    if (later()) wait_until("its turn", [] { return true; });
+    for (int turn = 0, turns = later() ? 2 : 0; turn < turns; turn++)
+        wait_until("its turn", [] { return true; });
 }
 
 void copy_now_or_later(barrier_phases &of, std::function<void()> copy) {

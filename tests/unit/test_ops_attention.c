@@ -111,8 +111,8 @@ static const attention_case CASES[] = {
     {.name = "scores up to 80, softmax", 1, 130, 130, 2, 2, 16, 0, 0.0, 0.0, .score_std = 20.0},
     {.name = "scores up to 80, tau above 0", 1, 70, 70, 2, 2, 16, 20, 0.5, 0.1, .score_std = 20.0},
 
-    {.name = "head size 64, all at once", 2, 150, 183, 4, 2, 64, 90, -1.0, 0.3, {40, 47, 130}, .padding = 8},
-    {.name = "head size 96, all at once", 1, 150, 183, 4, 2, 96, 90, -1.0, 0.3, {40, 47, 130}, .padding = 8},
+    {.name = "head size 64, all at once", 2, 150, 212, 4, 2, 64, 90, -1.0, 0.3, {40, 47, 127}, .padding = 8},
+    {.name = "head size 96, all at once", 1, 150, 212, 4, 2, 96, 90, -1.0, 0.3, {40, 65}, .padding = 8},
     {.name = "head size 128, all at once",
      1,
      150,
@@ -155,6 +155,19 @@ static const attention_case CASES[] = {
      -1.0,
      0.0,
      .identical_keys = true},
+
+    {.name = "5 queries, 2200 keys",
+     1,
+     5,
+     2200,
+     2,
+     1,
+     64,
+     300,
+     -1.0,
+     0.2,
+     .bias_slope = 0.03,
+     .bias_valley = 300.0},
 };
 enum { CASE_COUNT = sizeof CASES / sizeof CASES[0] };
 
