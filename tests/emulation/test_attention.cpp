@@ -273,11 +273,13 @@ void check_barely_alive(int64_t head_size) {
 
 /* Most of p lies on dead tiles here. A row's ds_ij add up to 0 when they owe their part, so dq, of keys that
  * are all alike, is 0 and so are the sums of dk. */
-void check_dead_tiles_owe(int64_t head_size) {
-    problem p(head_size, true, false, 1.0f);
+void check_dead_tiles_owe(int64_t head_size, int capability, lt_cuda_backward form) {
+    problem p(head_size, true, false, 1.0f, -1.0f, capability);
     const lt_ops *ops = p.arena.device->ops;
     const int64_t width = HEADS * head_size;
+    p.choose(form);
     ops->attention_forward(p.arena.device, &p.at);
+    p.poison();
     ops->attention_backward(p.arena.device, &p.at, &p.to);
     const float *dq = test_read_floats(&p.arena, p.to.d_q, LENGTH * width),
                 *dk = test_read_floats(&p.arena, p.to.d_k, LENGTH * width);
@@ -301,7 +303,8 @@ void test_counts(void **state) {
     check_sm90(head_size, false, true);
     check_without_maps(head_size);
     check_barely_alive(head_size);
-    check_dead_tiles_owe(head_size);
+    check_dead_tiles_owe(head_size, 80, LT_CUDA_BACKWARD_TWO_KERNELS);
+    for (int capability : {80, 90}) check_dead_tiles_owe(head_size, capability, LT_CUDA_BACKWARD_ONE_KERNEL);
 }
 
 } // namespace
