@@ -283,8 +283,11 @@ void check_dead_tiles_owe(int64_t head_size, int capability, lt_cuda_backward fo
     ops->attention_backward(p.arena.device, &p.at, &p.to);
     const float *dq = test_read_floats(&p.arena, p.to.d_q, LENGTH * width),
                 *dk = test_read_floats(&p.arena, p.to.d_k, LENGTH * width);
+    const float *d_bias = test_read_floats(&p.arena, p.to.d_bias, HEADS * LENGTH);
+    for (int64_t i = 0; i < HEADS * LENGTH; i++) assert_true(std::isfinite(d_bias[i]));
     double sums[HEADS] = {}, largest = 0;
     for (int64_t i = 0; i < LENGTH * width; i += 2) {
+        assert_true(std::isfinite(dq[i + 1]));
         largest = std::fmax(largest, std::fabs(static_cast<double>(dq[i + 1])));
         if (i % head_size == 0) sums[i % width / head_size] += static_cast<double>(dk[i]);
     }
