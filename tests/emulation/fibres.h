@@ -44,9 +44,10 @@ bool later();
 /* What the launches so far did. */
 struct counts {
     uint64_t launches, threads, barriers, exchanges;
-    uint64_t shared_accesses; /* of a warp, by the wrappers of instructions.h */
-    uint64_t bank_conflicts;  /* of them, turns beyond those that the bytes need */
-    uint64_t products;        /* m16n8k16 of a warp */
+    uint64_t shared_accesses;            /* of a warp, by the wrappers of instructions.h */
+    uint64_t bank_conflicts;             /* of them, turns beyond those that the bytes need */
+    uint64_t products;                   /* m16n8k16 of a warp */
+    uint64_t uploads, downloads, copies; /* cudaMemcpyAsync to the GPU, from it, within it */
 };
 extern counts count;
 

@@ -248,6 +248,9 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     look_for_file();
     if (fault != cudaSuccess) return answer(fault);
     if (bytes == 0) return cudaSuccess;
+    (kind == cudaMemcpyHostToDevice   ? emulation::count.uploads
+     : kind == cudaMemcpyDeviceToHost ? emulation::count.downloads
+                                      : emulation::count.copies)++;
     if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
         const auto *first = static_cast<const unsigned char *>(from);
         const auto held = std::make_shared<std::vector<unsigned char>>(first, first + bytes);
