@@ -125,6 +125,7 @@ static const attention_case CASES[] = {
      0.3,
      {40, 47, 130},
      .padding = 8},
+    {.name = "head size 128, few near pairs", 1, 159, 160, 2, 1, 128, 3, -1.0, 0.2, {40, 127}},
     {.name = "head size 64, long", 1, 700, 700, 1, 1, 64, 500, -1.0, 0.3, .bias_slope = -0.02},
     {.name = "head size 96, tau above 0", 1, 200, 200, 2, 1, 96, 90, 0.8, 0.1},
     {.name = "head size 128, tau above 0", 1, 200, 200, 2, 1, 128, 90, 0.8, 0.1},
