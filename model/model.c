@@ -235,10 +235,8 @@ static lt_status prepare(const lt_model_options *options, lt_device *device, lt_
     model->cuts = calloc((size_t)model->ranks + 1, sizeof *model->cuts);
     model->exchanged =
         calloc((size_t)(whole->layers * whole->heads * LT_STATISTICS), sizeof *model->exchanged);
-    model->tokens = calloc((size_t)(3 * model->most_rows), sizeof *model->tokens);
-    model->results = calloc((size_t)(options->loss_slots + model->square_sums), sizeof *model->results);
-    if (model->tokens == NULL || model->results == NULL || model->layers == NULL || model->matrices == NULL ||
-        model->kept == NULL || model->gradients == NULL || model->cuts == NULL || model->exchanged == NULL)
+    if (model->layers == NULL || model->matrices == NULL || model->kept == NULL || model->gradients == NULL ||
+        model->cuts == NULL || model->exchanged == NULL)
         return lt_fail(LT_IO, "no memory for a model of %lld layers", (long long)shape->layers);
     find_offsets(model);
     lt_arena count = {0};
@@ -279,6 +277,17 @@ static lt_status fill_pieces(lt_model *model) {
     return LT_OK;
 }
 
+/* What passes between host and device. */
+static lt_status allocate_on_host(lt_model *model) {
+    const int64_t results = model->options.loss_slots + model->square_sums;
+    model->tokens = calloc((size_t)(3 * model->most_rows), sizeof *model->tokens);
+    model->results = calloc((size_t)results, sizeof *model->results);
+    if (model->tokens == NULL || model->results == NULL)
+        return lt_fail(LT_IO, "no memory for %lld tokens and %lld sums", (long long)model->most_rows,
+                       (long long)results);
+    return LT_OK;
+}
+
 lt_memory_plan lt_model_plan(const lt_model_options *options, lt_device *device) {
     lt_model *model = NULL;
     lt_memory_plan plan = {0};
@@ -292,6 +301,7 @@ lt_status lt_model_create(const lt_model_options *options, lt_device *device, lt
     lt_status status = prepare(options, device, &model);
     if (status == LT_OK) status = device->ops->reserve(device, model->plan.scratch);
     if (status == LT_OK) status = device->ops->allocate(device, model->memory_bytes, &model->memory);
+    if (status == LT_OK) status = allocate_on_host(model);
     if (status == LT_OK) {
         place(model, &(lt_arena){.base = model->memory.address});
         status = fill_rope_table(model);

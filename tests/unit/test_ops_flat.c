@@ -68,7 +68,7 @@ static void run_allocate(test_arena *arena, const void *context) {
     arena->device->ops->release(arena->device, mem, bytes);
 
     lt_status status = arena->device->ops->allocate(arena->device, (size_t)1 << 62, &mem);
-    assert_int_equal(status, LT_IO);
+    assert_true(status == LT_IO || status == LT_BAD_INPUT);
     assert_true(strlen(lt_error_message()) > 0);
 }
 
