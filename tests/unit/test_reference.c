@@ -310,11 +310,11 @@ static void test_adamw(void **state) {
     (void)state;
     double w = 2.0, m = 0.0, v = 0.0;
     const double g = -8.0;
-    lt_adamw first = {0.5, 0.9, 0.95, 0.0, 0.25, 1.0 - 0.9, 1.0 - 0.95, 0.5};
+    lt_adamw first = {0.5, 0.9, 0.95, 0.0, 0.25, 1.0 - 0.9, 1.0 - 0.95, 0.5, false};
     ref_adamw(&w, &g, &m, &v, 1, &first);
     assert_true(fabs(m - 0.1 * -4.0) < 1e-15 && fabs(v - 0.05 * 16.0) < 1e-15);
     assert_true(fabs(w - (2.0 - 0.5 * (-1.0 + 0.25 * 2.0))) < 1e-14);
-    lt_adamw second = {0.5, 0.9, 0.95, 0.0, 0.25, 1.0 - 0.81, 1.0 - 0.9025, 0.5};
+    lt_adamw second = {0.5, 0.9, 0.95, 0.0, 0.25, 1.0 - 0.81, 1.0 - 0.9025, 0.5, false};
     ref_adamw(&w, &g, &m, &v, 1, &second);
     assert_true(fabs(w - (2.25 - 0.5 * (-1.0 + 0.25 * 2.25))) < 1e-14);
 }
