@@ -30,8 +30,8 @@ typedef struct lt_comm_device {
                    int ranks);
     size_t sum_bytes;
 
-    /* Memory for sums under way, where the elements lie; NULL: malloc() and free(). an error: there is none.
-     */
+    /* Memory for sums under way, where the elements lie; NULL: malloc() and free(). An error where there
+     * is none. */
     lt_status (*allocate)(void *context, size_t bytes, void **memory);
     void (*release)(void *context, void *memory);
 
