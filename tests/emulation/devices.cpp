@@ -11,6 +11,7 @@ extern "C" {
 
 const char *const TEST_DEVICES[] = {"emulated", nullptr};
 const lt_type TEST_COMPUTE_TYPE = LT_BFLOAT16;
+const lt_status TEST_NO_MEMORY = LT_BAD_INPUT;
 #ifndef HOPPER                    /* devices_sm90.cpp */
 static const int CAPABILITY = 80; /* whose matrix products ask for little scratch */
 const int TEST_OFFSETS[TEST_SETTINGS] = {0, 3, 4};

@@ -9,6 +9,7 @@
 
 const char *const TEST_DEVICES[] = {"cuda", "cuda, one kernel", NULL};
 const lt_type TEST_COMPUTE_TYPE = LT_BFLOAT16;
+const lt_status TEST_NO_MEMORY = LT_BAD_INPUT;
 const int TEST_OFFSETS[TEST_SETTINGS] = {0, 3, 4};
 const int TEST_GUARDS = 3;
 

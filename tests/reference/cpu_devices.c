@@ -5,6 +5,7 @@
 
 const char *const TEST_DEVICES[] = {"avx512", "avx2", "sse2", "generic", NULL};
 const lt_type TEST_COMPUTE_TYPE = LT_FLOAT32;
+const lt_status TEST_NO_MEMORY = LT_IO;
 
 lt_device *test_open_device(const char *name, int setting) {
     lt_device *device = NULL;

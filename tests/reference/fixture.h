@@ -67,6 +67,7 @@ double test_tolerance(double tolerance);
 extern const char *const TEST_DEVICES[]; /* ended by NULL */
 enum { TEST_SETTINGS = 3 };              /* of each device, from 1 on: all must give the same bits */
 extern const lt_type TEST_COMPUTE_TYPE;
+extern const lt_status TEST_NO_MEMORY;        /* what allocate() answers to more than there is */
 extern const int TEST_OFFSETS[TEST_SETTINGS]; /* elements from an aligned address to a buffer */
 /* Whether the device's kernels of attention are others where buffers are aligned to 16 bytes: their bits are
  * too. */
