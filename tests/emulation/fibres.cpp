@@ -1,4 +1,5 @@
 #include "tests/emulation/fibres.h"
+#include "tests/emulation/stacks.h"
 
 #include <algorithm>
 #include <cstdarg>
@@ -7,16 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
-#include <sys/mman.h>
 #include <vector>
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#define WITH_ASAN 1
-#else
-#define WITH_ASAN 0
-#endif
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -27,40 +19,11 @@ counts count;
 
 namespace {
 
-constexpr size_t STACK_BYTES = WITH_ASAN ? 256 << 10 : 128 << 10;
-constexpr size_t ENTRY_BYTES = 8 << 10; /* of begin()'s frame, which never returns */
 constexpr unsigned WARP = 32;
 constexpr int BARRIERS = 16;
 constexpr size_t UNIT = 16;
 constexpr uint64_t HELD_TURNS = 64;
 constexpr size_t LIVE_BLOCKS = 3;
-
-/* ---- switching stacks ---- */
-
-/* Saves the callee's registers and the stack pointer, and goes on where `to` was left. */
-extern "C" void lt_emulation_switch(void **from, void *to);
-asm(R"(
-.text
-.globl lt_emulation_switch
-.type lt_emulation_switch, @function
-lt_emulation_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-.size lt_emulation_switch, .-lt_emulation_switch
-)");
 
 struct warp {
     /* What lanes brought to their last two exchanges: one that is ahead writes where nobody reads any more.
@@ -84,8 +47,7 @@ struct copy {
 };
 
 struct fibre {
-    void *stack_pointer;
-    unsigned char *stack;
+    stack own_stack;
     block *home;
     uint3 index;
     unsigned number; /* in the block */
@@ -97,7 +59,6 @@ struct fibre {
     std::vector<std::vector<copy>> groups; /* the oldest first */
     std::vector<size_t> unfenced;          /* units of 16 bytes of dynamic shared memory */
     std::shared_ptr<void> kept;
-    void *asan_stack;
 };
 
 struct block {
@@ -120,18 +81,10 @@ struct block {
 
 uint64_t order_seed, later_state;
 std::mutex one_kernel;
-std::vector<unsigned char *> free_stacks;
 const char *kernel_name;
 const std::function<void()> *kernel;
 fibre *current;
-void *scheduler_stack_pointer;
 size_t dynamic_size, most_shared;
-#if WITH_ASAN
-void *scheduler_asan_stack;
-const void *scheduler_bottom;
-size_t scheduler_bytes;
-#endif
-
 uint64_t draw(uint64_t *state) {
     *state += 0x9e3779b97f4a7c15u;
     uint64_t z = *state;
@@ -146,68 +99,18 @@ template <typename item> void put_in_order(std::vector<item> &items, uint64_t *s
         for (size_t i = items.size(); i > 1; i--) std::swap(items[i - 1], items[draw(state) % i]);
 }
 
-void to_scheduler(bool for_ever) {
-    fibre *self = current;
-#if WITH_ASAN
-    __sanitizer_start_switch_fiber(for_ever ? nullptr : &self->asan_stack, scheduler_bottom, scheduler_bytes);
-#else
-    (void)for_ever;
-#endif
-    lt_emulation_switch(&self->stack_pointer, scheduler_stack_pointer);
-#if WITH_ASAN
-    __sanitizer_finish_switch_fiber(self->asan_stack, &scheduler_bottom, &scheduler_bytes);
-#endif
-}
-
-void begin() {
-#if WITH_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_bytes);
-#endif
+void run_thread() {
     (*kernel)();
     current->ended = true;
     current->home->left--;
-    to_scheduler(true);
-    abort();
 }
 
 void run(fibre *f) {
     current = f;
     threadIdx = f->index;
     blockIdx = f->home->index;
-#if WITH_ASAN
-    __sanitizer_start_switch_fiber(&scheduler_asan_stack, f->stack, STACK_BYTES);
-#endif
-    lt_emulation_switch(&scheduler_stack_pointer, f->stack_pointer);
-#if WITH_ASAN
-    __sanitizer_finish_switch_fiber(scheduler_asan_stack, nullptr, nullptr);
-#endif
+    go_on(&f->own_stack);
     current = nullptr;
-}
-
-unsigned char *take_stack() {
-    if (!free_stacks.empty()) {
-        unsigned char *stack = free_stacks.back();
-        free_stacks.pop_back();
-        return stack;
-    }
-    /* The lowest page is a guard. */
-    void *memory = mmap(nullptr, STACK_BYTES + 4096, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, 4096, PROT_NONE) != 0)
-        fail("no memory for a thread's stack");
-    return static_cast<unsigned char *>(memory) + 4096;
-}
-
-void prepare(fibre *f) {
-    f->stack = take_stack();
-#if WITH_ASAN
-    __asan_unpoison_memory_region(f->stack + STACK_BYTES - ENTRY_BYTES, ENTRY_BYTES);
-#endif
-    void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES);
-    *--top = nullptr; /* so that the stack is aligned as after a call */
-    *--top = reinterpret_cast<void *>(begin);
-    for (int registers = 0; registers < 6; registers++) *--top = nullptr;
-    f->stack_pointer = top;
 }
 
 std::unique_ptr<block> make_block(unsigned number) {
@@ -222,14 +125,14 @@ std::unique_ptr<block> make_block(unsigned number) {
         f->home = b.get();
         f->number = i;
         f->index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
-        prepare(f);
+        open_stack(&f->own_stack, run_thread);
     }
     count.threads += threads;
     return b;
 }
 
 void free_block(block *b) {
-    for (fibre &f : b->fibres) free_stacks.push_back(f.stack);
+    for (fibre &f : b->fibres) close_stack(&f.own_stack);
     for (block::array &array : b->arrays) free(array.memory);
     free(b->dynamic);
 }
@@ -400,7 +303,7 @@ void *dynamic_shared(size_t *bytes) {
 void wait_until(const char *what, const std::function<bool()> &done) {
     current->waits_for = what;
     current->ready = done;
-    to_scheduler(false);
+    leave();
 }
 
 void barrier(int id, int threads) {

@@ -4,7 +4,7 @@
 EMULATION := $(BUILD)/emulation
 EMULATION_FLAGS := -std=c++17 -Wno-unknown-pragmas -Wno-psabi -Itests/emulation/include -Itests/gpu/include -I. -Wall -Wextra -Wconversion -g -pthread
 EMULATION_SANITIZE := -O2 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-EMULATION_SOURCES := $(CUDA_SOURCES) $(patsubst %,tests/emulation/%.cpp,fibres banks warpgroup phases bulk_copies runtime cublaslt nccl)
+EMULATION_SOURCES := $(CUDA_SOURCES) $(patsubst %,tests/emulation/%.cpp,stacks fibres banks warpgroup phases bulk_copies runtime cublaslt nccl)
 EMULATED := $(patsubst %,$(EMULATION)/checked/%.o,$(basename $(EMULATION_SOURCES)))
 PLAIN    := $(patsubst %,$(EMULATION)/plain/%.o,$(basename $(EMULATION_SOURCES)))
 
