@@ -14,6 +14,7 @@ Text: all documents of the data (whole files, lines, rows of JSON Lines), 10,000
 special token is added. The generated strings hold no character that came after Unicode 13 (PCRE2 10.42 knows 14, the
 packages know others).
 """
+import concurrent.futures
 import gzip
 import hashlib
 import json
@@ -249,7 +250,8 @@ def main():
         if len(arguments) != 2 or arguments[0] not in ("--golden", "--check"):
             sys.exit(__doc__)
         compare = compare_golden if arguments[0] == "--golden" else compare_packages
-        bad = {name: compare(name, arguments[1]) for name in chosen}
+        with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0))) as workers:
+            bad = dict(zip(chosen, workers.map(compare, chosen, [arguments[1]] * len(chosen))))
     except ImportError as missing:
         print(missing)
         sys.exit(77)
