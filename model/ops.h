@@ -138,7 +138,7 @@ typedef struct lt_device lt_device;
 
 typedef struct lt_ops {
     /* Memory. allocate() gives zeroed memory; LT_IO with the size asked for where there is none, of a
-     * GPU LT_BAD_INPUT. */
+     * GPU LT_BAD_INPUT. What upload() took may change when it has returned. */
     lt_status (*allocate)(lt_device *, size_t bytes, lt_mem *mem);
     void (*release)(lt_device *, lt_mem mem, size_t bytes);
     void (*upload)(lt_device *, lt_mem to, const void *from, int64_t count);

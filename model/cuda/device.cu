@@ -8,6 +8,8 @@
 /* Chips that this build has code for: sm_80 on, by PTX those that are newer than the build. */
 enum { LEAST_CAPABILITY = 80 };
 
+static const size_t STAGE_BYTES = static_cast<size_t>(4) << 20; /* 350,000 tokens */
+
 void lt_cuda_note(cuda_device *device, const char *operation, cudaError_t error) {
     if (error == cudaSuccess || device->error != cudaSuccess) return;
     device->error = error;
@@ -55,12 +57,54 @@ static void release(lt_device *base, lt_mem mem, size_t bytes) {
     lt_cuda_note(device, "freeing memory", cudaFree(mem.address));
 }
 
-/* Of ordinary host memory a copy has left the host when the call returns. */
+void *lt_cuda_host_allocate(size_t bytes) {
+    void *memory = nullptr;
+    if (cudaMallocHost(&memory, bytes) == cudaSuccess) return memory;
+    cudaGetLastError();
+    return nullptr;
+}
+
+void lt_cuda_host_release(void *memory) {
+    if (memory != nullptr) cudaFreeHost(memory);
+}
+
+/* The caller's memory is its own again when this returns, which CUDA does not promise of a copy that is queued. What
+ * comes in every micro-batch goes by way of pinned memory, so that the host may be two copies ahead of the GPU. */
 static void upload(lt_device *base, lt_mem to, const void *from, int64_t count) {
     cuda_device *device = cuda_of(base);
-    lt_cuda_note(device, "a copy to the GPU",
-                 cudaMemcpyAsync(to.address, from, static_cast<size_t>(count) * lt_type_bytes(to.type),
-                                 cudaMemcpyHostToDevice, device->stream));
+    const char *const what = "a copy to the GPU";
+    const size_t bytes = static_cast<size_t>(count) * lt_type_bytes(to.type);
+    if (bytes > STAGE_BYTES) {
+        lt_cuda_note(device, what, cudaMemcpyAsync(to.address, from, bytes, cudaMemcpyHostToDevice, device->stream));
+        lt_cuda_note(device, what, cudaStreamSynchronize(device->stream));
+        return;
+    }
+    auto &stage = device->stages[device->stage];
+    device->stage ^= 1;
+    lt_cuda_note(device, what, cudaEventSynchronize(stage.sent));
+    memcpy(stage.memory, from, bytes);
+    lt_cuda_note(device, what,
+                 cudaMemcpyAsync(to.address, stage.memory, bytes, cudaMemcpyHostToDevice, device->stream));
+    lt_cuda_note(device, what, cudaEventRecord(stage.sent, device->stream));
+}
+
+static lt_status make_stages(cuda_device *device) {
+    for (auto &stage : device->stages) {
+        stage.memory = static_cast<unsigned char *>(lt_cuda_host_allocate(STAGE_BYTES));
+        if (stage.memory == nullptr)
+            return lt_fail(LT_IO, "GPU %d (%s): no %zu bytes of pinned host memory", device->index, device->chip,
+                           STAGE_BYTES);
+        lt_cuda_note(device, "making an event",
+                     cudaEventCreateWithFlags(&stage.sent, cudaEventDisableTiming | cudaEventBlockingSync));
+    }
+    return check(device);
+}
+
+static void free_stages(cuda_device *device) {
+    for (auto &stage : device->stages) {
+        if (stage.sent != nullptr) cudaEventDestroy(stage.sent);
+        lt_cuda_host_release(stage.memory);
+    }
 }
 
 static lt_status synchronise(lt_device *base) {
@@ -91,17 +135,6 @@ static void zero(lt_device *base, lt_mem mem, int64_t count) {
                                  device->stream));
 }
 
-void *lt_cuda_host_allocate(size_t bytes) {
-    void *memory = nullptr;
-    if (cudaMallocHost(&memory, bytes) == cudaSuccess) return memory;
-    cudaGetLastError();
-    return nullptr;
-}
-
-void lt_cuda_host_release(void *memory) {
-    if (memory != nullptr) cudaFreeHost(memory);
-}
-
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
 }
@@ -128,6 +161,7 @@ static void destroy(lt_device *base) {
     cuda_device *device = cuda_of(base);
     release(base, {device->scratch, LT_BYTES}, device->scratch_bytes);
     lt_cuda_gemm_destroy(device);
+    free_stages(device);
     if (device->stream != nullptr) cudaStreamDestroy(device->stream);
     free(device);
 }
@@ -199,6 +233,7 @@ static lt_status open_on(cuda_device *device) {
                        LEAST_CAPABILITY % 10);
     lt_cuda_note(device, "making a stream", cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
     LT_CHECK(check(device));
+    LT_CHECK(make_stages(device));
     return lt_cuda_gemm_create(device);
 }
 

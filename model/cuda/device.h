@@ -22,6 +22,11 @@ struct cuda_device {
     size_t block_shared_bytes; /* at most, of a block that asks for it */
     lt_cuda_backward backward; /* of attention */
     cudaStream_t stream;
+    struct {
+        unsigned char *memory; /* pinned, of the host */
+        cudaEvent_t sent;      /* what was last put there has gone to the device */
+    } stages[2];
+    int stage;              /* the next one to be used */
     unsigned char *scratch; /* one operation at a time uses it */
     size_t scratch_bytes;
     cudaError_t error; /* the first, of `failed` */

@@ -157,7 +157,7 @@ static bool choose(cuda_device *device, gemm_plan *plan) {
     good = good && well(device, "planning a matrix product",
                         blas->MatmulAlgoGetHeuristic(device->gemm->handle, plan->operation, plan->b, plan->a,
                                                        plan->c, plan->c, preference, 1, &found, &count));
-    if (good && count == 0) good = well(device, "planning a matrix product", CUBLAS_STATUS_NOT_SUPPORTED);
+    good = good && well(device, "planning a matrix product", count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : found.state);
     if (preference != nullptr) blas->MatmulPreferenceDestroy(preference);
     plan->algorithm = found.algo;
     plan->workspace_bytes = found.workspaceSize;

@@ -207,7 +207,6 @@ __device__ void keep_turns(backward_shared<D> &shared, const attention_job &job,
 
 /* Of a warpgroup's keys, rows, and a tile's queries. */
 typedef float scores[QUERIES / 8][4];
-typedef unsigned fragments[CHUNKS][4];
 
 /* c = the warpgroup's keys, or values, times the transpose of a tile's queries, or do. */
 template <int D>
@@ -298,26 +297,27 @@ __device__ __forceinline__ void add_part(const attention_job &job, const part_su
 
 /* ---- the warpgroups that compute ---- */
 
-/* ds to shared memory, as an operand whose rows are keys: unit n of eight queries lies at unit n ^ g. */
-__device__ __forceinline__ void store_operand(bf16 *ds, const fragments &packed) {
+/* ds of a chunk to shared memory, as an operand whose rows are keys: unit n of eight queries lies at unit n ^ g. */
+__device__ __forceinline__ void store_operand(bf16 *ds, const unsigned (&packed)[4], int number) {
     const fragment_place own = own_place();
     const int place = swizzled<2 * QUERIES>((own.warp * 16 + own.g) * 2 * QUERIES) + own.t * 4;
     unsigned char *bytes = reinterpret_cast<unsigned char *>(ds);
 #pragma unroll
-    for (int n = 0; n < QUERIES / 8; n++)
+    for (int n = 0; n < 2; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++)
-            shared_write(reinterpret_cast<unsigned *>(bytes + (place ^ 16 * n) + r * EIGHT_KEYS),
-                         packed[n / 2][n % 2 * 2 + r]);
+            shared_write(reinterpret_cast<unsigned *>(bytes + (place ^ 16 * (2 * number + n)) + r * EIGHT_KEYS),
+                         packed[n * 2 + r]);
 }
 
 /* For a tile of which no query sees the warpgroup's keys. */
 template <int D>
 __device__ __forceinline__ void store_nothing(backward_shared<D> &shared, tile_stage<D> &stage, bool near) {
     const fragment_place own = own_place();
-    const fragments none = {};
+    const unsigned none[4] = {};
     const chunk zeros = {};
-    store_operand(stage.ds, none);
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) store_operand(stage.ds, none, i);
     for (int query = 0; near && query < QUERIES; query += TILE_ROWS)
         store_exact(shared.exact_ds + (query + 2 * own.t) * PITCH_DS + own.warp * 16 + own.g, zeros);
 }
@@ -348,7 +348,7 @@ template <int D, bool LAZY, bool LIVE>
 __device__ __forceinline__ void add_queries(key_gradients<D> &sums, backward_shared<D> &shared,
                                             tile_stage<D> &stage) {
     scores s, g;
-    fragments weights, packed;
+    unsigned weights[CHUNKS][4], packed[CHUNKS][4];
     multiply_fence(s, g);
     multiply_own<D>(s, shared.keys, stage.q);
     if (LIVE) multiply_own<D>(g, shared.values, stage.d_output);
@@ -360,12 +360,12 @@ __device__ __forceinline__ void add_queries(key_gradients<D> &sums, backward_sha
         differentiate_chunk<D, LAZY, LIVE>(of_s, of_g, shared, stage, i);
         pack(weights[i], of_s);
         pack(packed[i], of_g);
+        store_operand(stage.ds, packed[i], i);
         multiply_fence(sums.dv, sums.dk, weights[i], packed[i]);
         if (LIVE) add_chunk<D>(sums.dv, weights[i], stage.d_output, i);
         add_chunk<D>(sums.dk, packed[i], stage.q, i);
         multiply_commit();
     }
-    store_operand(stage.ds, packed);
 }
 
 /* All that a tile adds. Each of three ways is one piece, so that the compiler sees which products are under

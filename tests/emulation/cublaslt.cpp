@@ -133,7 +133,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         question += ' ' + std::to_string(m->type) + ' ' + std::to_string(m->rows) + ' ' +
                     std::to_string(m->columns) + ' ' + std::to_string(m->ld);
     if (!handle->asked.insert(question).second) return CUBLAS_STATUS_NOT_SUPPORTED;
-    results[0] = {{chosen_for(preference)}, 0};
+    results[0] = {{chosen_for(preference)}, 0, CUBLAS_STATUS_SUCCESS};
     *count = 1;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -153,18 +153,20 @@ static std::vector<float> widened(const void *values, const emulated_matrix *m, 
     return wide;
 }
 
-/* d = a b + keep c, which lies as d does. */
-static void multiply(cublasLtMatmulDesc_t product, const void *a, cublasLtMatrixLayout_t a_layout,
-                     const void *b, cublasLtMatrixLayout_t b_layout, float keep, const void *c, void *d,
-                     cublasLtMatrixLayout_t d_layout) {
+/* d = a b + keep c, which lies as d does. Another algorithm sums in another order, from its own k on. */
+static void multiply(cublasLtMatmulDesc_t product, cublasLtMatmulAlgo_t algorithm, const void *a,
+                     cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+                     float keep, const void *c, void *d, cublasLtMatrixLayout_t d_layout) {
     const std::vector<float> left = widened(a, a_layout, product->a);
     const std::vector<float> right = widened(b, b_layout, product->b);
     const uint64_t rows = d_layout->rows, columns = d_layout->columns;
     const uint64_t inner = columns == 0 ? 0 : right.size() / columns;
+    const uint64_t first = algorithm.chosen * 0x9e3779b97f4a7c15u >> 32;
     std::vector<float> sums(rows);
     for (uint64_t column = 0; column < columns; column++) {
         std::fill(sums.begin(), sums.end(), 0.0f);
-        for (uint64_t k = 0; k < inner; k++) {
+        for (uint64_t i = 0; i < inner; i++) {
+            const uint64_t k = (first + i) % inner;
             const float factor = right[column * inner + k], *values = left.data() + k * rows;
             for (uint64_t row = 0; row < rows; row++) sums[row] += values[row] * factor;
         }
@@ -193,8 +195,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
         !is_aligned(algorithm, 1, b, b_layout) || !is_aligned(algorithm, 2, c, c_layout) ||
         !is_aligned(algorithm, 3, d, d_layout))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    emulated_put(stream, [=, left = *a_layout, right = *b_layout, to = *d_layout, how = *product]() mutable {
-        multiply(&how, a, &left, b, &right, keep, c, d, &to);
-    });
+    emulated_put(stream,
+                 [=, left = *a_layout, right = *b_layout, to = *d_layout, how = *product,
+                  by = *algorithm]() mutable { multiply(&how, by, a, &left, b, &right, keep, c, d, &to); });
     return CUBLAS_STATUS_SUCCESS;
 }

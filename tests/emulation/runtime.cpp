@@ -242,8 +242,7 @@ static void look_for_file() {
     if (path != nullptr && access(path, F_OK) == 0) fault = cudaErrorLaunchFailure;
 }
 
-/* Of ordinary host memory a copy has left the host when the call returns, and one to it has arrived. Of pinned
- * memory neither is so. */
+/* A copy to ordinary host memory has arrived when the call returns. One to pinned memory, or from the host, has not. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     look_for_file();
     if (fault != cudaSuccess) return answer(fault);
@@ -251,12 +250,6 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     (kind == cudaMemcpyHostToDevice   ? emulation::count.uploads
      : kind == cudaMemcpyDeviceToHost ? emulation::count.downloads
                                       : emulation::count.copies)++;
-    if (kind == cudaMemcpyHostToDevice && !is_pinned(from)) {
-        const auto *first = static_cast<const unsigned char *>(from);
-        const auto held = std::make_shared<std::vector<unsigned char>>(first, first + bytes);
-        emulated_put(stream, [=] { memcpy(to, held->data(), bytes); });
-        return cudaSuccess;
-    }
     emulated_put(stream, [=] { memmove(to, from, bytes); });
     if (kind == cudaMemcpyDeviceToHost && !is_pinned(to)) drain(stream);
     return answer(cudaSuccess);
@@ -308,6 +301,15 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaEventCreate(cudaEvent_t *event) {
     *event = new emulated_event{};
+    return answer(cudaSuccess);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    return cudaEventCreate(event);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->last) reach(event->last.get());
     return answer(cudaSuccess);
 }
 

@@ -292,7 +292,7 @@ static void close_arena(test_arena *arena) {
 void test_every_device(test_body body, const void *context) {
     int devices = 0;
     for (const char *const *name = TEST_DEVICES; *name != NULL; name++) {
-        test_arena firsts[2] = {{0}};
+        test_arena firsts[TEST_SETTINGS] = {{0}};
         for (int setting = 1; setting <= TEST_SETTINGS; setting++) {
             test_arena arena = {.device = test_open_device(*name, setting),
                                 .offset = TEST_OFFSETS[setting - 1]};
@@ -312,8 +312,7 @@ void test_every_device(test_body body, const void *context) {
                 fail_msg("%s: setting %d gives other bits than an earlier one", *name, setting);
             free(arena.record);
         }
-        free(firsts[0].record);
-        free(firsts[1].record);
+        for (int kernels = 0; kernels < TEST_SETTINGS; kernels++) free(firsts[kernels].record);
     }
     assert_true(devices > 0);
 }

@@ -85,7 +85,7 @@ void test_free_device_memory(lt_device *device, lt_mem mem, size_t bytes);
 typedef struct test_arena {
     lt_device *device;
     int offset;  /* elements before a buffer */
-    int kernels; /* 0 or 1, for the test to set: bits are compared between settings of one number */
+    int kernels; /* 0 to 2, for the test to set: bits are compared between settings of one number */
     struct {
         lt_mem whole, inner;
         size_t bytes, inner_bytes;

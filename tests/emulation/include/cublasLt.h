@@ -40,6 +40,7 @@ struct cublasLtMatmulAlgo_t {
 struct cublasLtMatmulHeuristicResult_t {
     cublasLtMatmulAlgo_t algo;
     size_t workspaceSize;
+    cublasStatus_t state; /* of the others: whether they hold */
 };
 
 const char *cublasLtGetStatusString(cublasStatus_t status);
