@@ -17,7 +17,7 @@ run_stubs() {
     "echo \"small \$TEST_SHARE\" >>'$PWD/ran'"
   stub build/gpu/test_ops_attention "echo 'ok 1 - a'" "echo \"attention \$TEST_SHARE\" >>'$PWD/ran'"
   stub build/gpu/test_skipped "echo 'ok 1 - a # SKIP another chip'"
-  stub bin/compute-sanitizer "echo \"\$*\" >>'$PWD/sanitized'" 'exec "${@: -1}"'
+  stub bin/compute-sanitizer "echo \"\$*\" >>'$PWD/sanitized'" "exec \"\${@: -1}\""
   stub bin/nvidia-smi "[[ \$* = *--id=0000:17:00.0* ]] || exit 1" \
     'case $* in *clocks.sm,clocks.mem*)' "echo \"\$((1700 + \$(wc -l <'$PWD/asked'))), 2619\"" "echo >>'$PWD/asked' ;;" \
     '*clocks.max.sm*) echo 1980 ;; *driver_version*) echo 580.1 ;; esac'
