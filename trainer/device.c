@@ -11,6 +11,7 @@
 /* What a rank found, for all to see. */
 typedef struct gpu {
     bool there;
+    unsigned char id[16];
     char bus[32]; /* of the GPU, on its host */
     char host[256];
     char why[512]; /* there is none */
@@ -33,7 +34,7 @@ static int first_without(const gpu *all, int ranks, int *shared_with) {
     for (int rank = 0; rank < ranks; rank++) {
         if (!all[rank].there) return rank;
         for (int other = 0; other < rank; other++)
-            if (strcmp(all[rank].host, all[other].host) == 0 && strcmp(all[rank].bus, all[other].bus) == 0) {
+            if (memcmp(all[rank].id, all[other].id, sizeof all[rank].id) == 0) {
                 *shared_with = other;
                 return rank;
             }
@@ -46,7 +47,7 @@ static lt_status refuse(const gpu *all, int rank, int shared_with) {
     return lt_fail(
         LT_BAD_INPUT,
         "train.device: cuda: ranks %d and %d on %s would share the GPU at %s; start no more ranks on a "
-        "host than it has GPUs (launch/mpirun: RANKS_PER_HOST; SLURM: --ntasks-per-node)",
+        "host than it has GPUs (mpirun: slots in the host file; SLURM: --ntasks-per-node)",
         shared_with, rank, all[rank].host, all[rank].bus);
 }
 
@@ -80,10 +81,24 @@ static void try_gpu(lt_run *run, gpu *own, lt_cuda_description *description) {
     if (status == LT_OK) status = run->cuda->device_describe(run->device, description);
     own->there = status == LT_OK;
     snprintf(own->host, sizeof own->host, "%.*s", (int)sizeof own->host - 1, run->grid.host);
-    if (own->there)
-        snprintf(own->bus, sizeof own->bus, "%s", description->bus);
-    else
+    if (!own->there) {
         snprintf(own->why, sizeof own->why, "%.*s", (int)sizeof own->why - 1, lt_error_message());
+        return;
+    }
+    snprintf(own->bus, sizeof own->bus, "%s", description->bus);
+    memcpy(own->id, description->id, sizeof own->id);
+}
+
+/* Where a rank sees more GPUs than there are ranks on its host. */
+static void warn_of_idle(const lt_run *run) {
+    const char *why;
+    const int devices = run->cuda->device_count(&why), idle = devices - run->grid.local_ranks;
+    if (idle > 0)
+        lt_log_warning("%s has %d GPUs and %d rank%s: %d GPU%s will be idle; start as many ranks a host "
+                       "(mpirun: slots in the host file; SLURM: --ntasks-per-node), or name this run's in "
+                       "CUDA_VISIBLE_DEVICES",
+                       run->grid.host, devices, run->grid.local_ranks, run->grid.local_ranks == 1 ? "" : "s",
+                       idle, idle == 1 ? "" : "s");
 }
 
 /* Says in few words why `auto` takes CPUs. */
@@ -102,6 +117,7 @@ static lt_status choose(lt_run *run, const gpu *all, const lt_cuda_description *
     const int without = first_without(all, run->grid.ranks, &shared_with);
     if (without < 0) {
         describe(run, description);
+        warn_of_idle(run);
         return LT_OK;
     }
     if (strcmp(run->config.train.device, "cuda") == 0)

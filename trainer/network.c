@@ -26,9 +26,10 @@ static void add_on_device(void *context, float *to, const float *from, int64_t c
 
 /* Without an id NCCL is only looked for. */
 static lt_status make_ids(const lt_run *run, offer *own) {
+    const int sizes[LT_RANK_KINDS] = {run->grid.data_ranks, run->grid.tensor_ranks};
     LT_CHECK(run->cuda->network_id(NULL));
     for (int kind = 0; kind < LT_RANK_KINDS; kind++)
-        if (own->place[kind] == 0) LT_CHECK(run->cuda->network_id(own->id[kind]));
+        if (own->place[kind] == 0 && sizes[kind] > 1) LT_CHECK(run->cuda->network_id(own->id[kind]));
     return LT_OK;
 }
 
@@ -65,9 +66,10 @@ static lt_status open_mpi(lt_run *run, const offer *all, const char *why) {
     bool reaches = true;
     for (int rank = 0; rank < run->grid.ranks; rank++) reaches = reaches && all[rank].mpi;
     const int length = (int)strcspn(why, ";");
-    snprintf(run->network_text, sizeof run->network_text, "mpi %s%s%.*s%s",
-             reaches ? "between GPUs" : "through host memory", length > 0 ? " (" : "", length, why,
-             length > 0 ? ")" : "");
+    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
+    snprintf(run->network_text, sizeof run->network_text, "mpi %s%s%s%.*s%s",
+             reaches ? "between GPUs" : "through host memory", reaches && fast ? ", sums by the tree" : "",
+             length > 0 ? " (" : "", length, why, length > 0 ? ")" : "");
     run->staged = !reaches;
     return reaches ? lt_run_share(run, run->cuda->network_open(run->device, NULL, &run->network)) : LT_OK;
 }

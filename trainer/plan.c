@@ -74,9 +74,11 @@ static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
     return run->config.checkpoint.async ? 3 * (double)plan->parameters / run->grid.data_ranks : 0;
 }
 
-/* `cuts`: anything where the optimiser is shared out, and before the reducer is opened; else NULL. */
+/* `cuts`: anything where the optimiser is shared out, and before the reducer is opened; else NULL. MPI's own
+ * sums read the host's memory alone, also where its messages reach a GPU's. */
 static lt_reducer_options reducer_options(const lt_run *run, int64_t elements, const int64_t *cuts) {
-    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
+    const bool own_sums = !run->network.on_main_thread || run->network.network != NULL,
+               fast = own_sums && strcmp(run->config.parallel.reduction, "fast") == 0;
     return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
                                 .count = elements,
                                 .cuts = cuts,
@@ -194,14 +196,16 @@ static lt_status check_host(const lt_run *run) {
                    run->config.checkpoint.async ? ", or set checkpoint.async: false" : "");
 }
 
-/* What this rank may take of the memory where it computes: of a GPU, what its network has left. 0: a host may
- * not say. */
+/* What this rank may take of the memory where it computes: of a GPU, what its network has left, but for a
+ * part of the whole that is the driver's and the libraries', for kernels that they load when they are first
+ * called. 0: a host may not say. */
 static lt_status find_available(const lt_run *run, double *available) {
     lt_cuda_description description;
     *available = lt_memory_available("") / run->grid.local_ranks;
     if (run->device->in_host_memory) return LT_OK;
     LT_CHECK(run->cuda->device_describe(run->device, &description));
-    *available = (double)description.available;
+    const size_t kept_back = description.memory / 256;
+    *available = description.available > kept_back ? (double)(description.available - kept_back) : 0;
     return LT_OK;
 }
 

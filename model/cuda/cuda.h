@@ -22,6 +22,7 @@ lt_status lt_cuda_device_create(int index, lt_device **device);
 typedef struct lt_cuda_description {
     char name[128];           /* "NVIDIA H100 80GB HBM3" */
     char bus[32];             /* where it is on its host: "0000:17:00.0" */
+    unsigned char id[16];     /* of this GPU, or part of one, and no other anywhere */
     int capability;           /* 90 */
     int driver;               /* the CUDA that the driver serves: 13000 */
     size_t memory, available; /* bytes; what is not taken now */

@@ -16,9 +16,14 @@ void lt_cuda_note(cuda_device *device, const char *operation, cudaError_t error)
     device->failed = operation;
 }
 
-/* The device's error as ours: LT_IO, since another start on another GPU may go well. */
+/* The device's error as ours: LT_IO, since another start on another GPU may go well, unless it is too small. */
 static lt_status check(cuda_device *device) {
     if (device->error == cudaSuccess) return LT_OK;
+    if (device->error == cudaErrorMemoryAllocation)
+        return lt_fail(LT_FAILED,
+                       "GPU %d (%s): no memory was left for %s; the last checkpoint is whole, start again from it with a "
+                       "smaller micro_batch or seq_len",
+                       device->index, device->chip, device->failed);
     return lt_fail(LT_IO, "GPU %d (%s): %s failed: %s (%s); the last checkpoint is whole, start again from it%s",
                    device->index, device->chip, device->failed,
                    device->reason != nullptr ? device->reason : cudaGetErrorString(device->error),
@@ -222,6 +227,7 @@ static lt_status open_on(cuda_device *device) {
     lt_cuda_note(device, "asking for its properties", cudaGetDeviceProperties(&properties, device->index));
     LT_CHECK(check(device));
     snprintf(device->chip, sizeof device->chip, "%.127s", properties.name);
+    memcpy(device->id, &properties.uuid, sizeof device->id);
     device->capability = properties.major * 10 + properties.minor;
     device->multiprocessors = properties.multiProcessorCount;
     device->block_shared_bytes = properties.sharedMemPerBlockOptin;
@@ -266,8 +272,8 @@ static double stated_peak(const char *name) {
     static const struct {
         const char *chip;
         double tflops;
-    } known[] = {{"H100 PCIe", 756}, {"H100 NVL", 835}, {"H100", 989}, {"H200", 989}, {"GH200", 989},
-                 {"A100", 312},      {"A30", 165},      {"L40S", 362}, {"B200", 2250}};
+    } known[] = {{"H100 PCIe", 756}, {"H100 NVL", 835}, {"H100", 989}, {"H200 NVL", 835}, {"H200", 989}, {"GH200", 989},
+                 {"A100", 312},      {"A30", 165},      {"L40S", 362}, {"GB200", 2500}, {"B200", 2250}};
     for (const auto &one : known)
         if (strstr(name, one.chip) != nullptr) return one.tflops;
     return 0;
@@ -282,6 +288,7 @@ lt_status lt_cuda_device_describe(lt_device *base, lt_cuda_description *descript
                  cudaDeviceGetPCIBusId(description->bus, sizeof description->bus, device->index));
     LT_CHECK(check(device));
     snprintf(description->name, sizeof description->name, "%.127s", device->chip);
+    memcpy(description->id, device->id, sizeof description->id);
     description->capability = device->capability;
     description->peak_tflops = stated_peak(device->chip);
     return LT_OK;

@@ -34,6 +34,7 @@ struct cuda_device {
     const char *reason;     /* a library's word for it; nullptr: CUDA's */
     struct cuda_gemm *gemm; /* model/cuda/gemm.cu */
     char chip[128];
+    unsigned char id[16]; /* its UUID */
 };
 
 static inline cuda_device *cuda_of(lt_device *device) {

@@ -37,6 +37,7 @@ struct lt_cuda_network {
     cudaEvent_t passed;                    /* from one stream to the other */
     ncclComm_t ranks[LT_RANK_KINDS];
     bool in_group, timed; /* messages wait for flush(); start() was called since finish() */
+    bool failed;          /* a call of NCCL has */
 };
 
 static lt_status open_library(nccl_functions *nccl) {
@@ -59,9 +60,12 @@ static lt_cuda_network *network_of(void *context) {
     return static_cast<lt_cuda_network *>(context);
 }
 
-static lt_status check(const lt_cuda_network *network, const char *function, ncclResult_t result) {
+static lt_status check(lt_cuda_network *network, const char *function, ncclResult_t result) {
     if (result == ncclSuccess) return LT_OK;
-    return lt_fail(LT_IO, "GPU %d (%s): NCCL's %s failed: %s; the last checkpoint is whole, start again from it",
+    network->failed = true;
+    return lt_fail(LT_IO,
+                   "GPU %d (%s): NCCL's %s failed: %s (NCCL_DEBUG=WARN says more); the last checkpoint is whole, start "
+                   "again from it",
                    network->device->index, network->device->chip, function, network->nccl.GetErrorString(result));
 }
 
@@ -180,7 +184,7 @@ static void before_device(void *context) {
 }
 
 /* Waits for what is on the network's stream, or for the news that it will never be done. */
-static lt_status await(const lt_cuda_network *network) {
+static lt_status await(lt_cuda_network *network) {
     for (;;) {
         const cudaError_t error = cudaEventQuery(network->ended);
         for (ncclComm_t ranks : network->ranks) {
@@ -263,6 +267,31 @@ lt_status lt_cuda_network_id(unsigned char *id) {
     return LT_OK;
 }
 
+/* NCCL connects two ranks when they first have a message, and takes memory then. Here they have one, before others
+ * ask what is free, and before a step can be lost: all of a tensor group, and of the data ranks those that the tree
+ * lets meet. */
+static lt_status connect(lt_cuda_network *network, const lt_cuda_group *groups) {
+    const int64_t bytes = 4096;
+    void *memory;
+    LT_CHECK(allocate(network, 2 * bytes, &memory));
+    unsigned char *out = static_cast<unsigned char *>(memory), *in = out + bytes;
+    lt_status status = network->device->base.ops->synchronise(&network->device->base);
+    for (int kind = 0; kind < LT_RANK_KINDS && status == LT_OK; kind++) {
+        const lt_ranks ranks = static_cast<lt_ranks>(kind);
+        for (int other = 0; other < groups[kind].ranks && status == LT_OK; other++) {
+            const int differ = other ^ groups[kind].rank;
+            if (differ == 0 || (ranks == LT_DATA_RANKS && (differ & (differ - 1)) != 0)) continue;
+            status = send(network, ranks, other, out, bytes);
+            if (status == LT_OK) status = receive(network, ranks, other, in, bytes);
+        }
+        if (status == LT_OK) status = flush(network);
+    }
+    note(network, cudaEventRecord(network->ended, network->stream));
+    if (status == LT_OK) status = await(network);
+    release(network, memory);
+    return status;
+}
+
 static lt_status open_on(lt_cuda_network *network, const lt_cuda_group *groups) {
     LT_CHECK(open_library(&network->nccl));
     note(network, cudaStreamCreateWithFlags(&network->stream, cudaStreamNonBlocking));
@@ -276,7 +305,7 @@ static lt_status open_on(lt_cuda_network *network, const lt_cuda_group *groups) 
         LT_CHECK(check(network, "ncclCommInitRank",
                        network->nccl.CommInitRank(&network->ranks[kind], groups[kind].ranks, id, groups[kind].rank)));
     }
-    return LT_OK;
+    return connect(network, groups);
 }
 
 lt_status lt_cuda_network_open(lt_device *device, const lt_cuda_group *groups, lt_comm_device *result) {
@@ -304,8 +333,9 @@ void lt_cuda_network_close(lt_comm_device *opened) {
     lt_cuda_network *network = network_of(opened->context);
     *opened = {};
     if (network == nullptr) return;
+    const bool whole = !network->failed && network->device->error == cudaSuccess;
     for (ncclComm_t ranks : network->ranks)
-        if (ranks != nullptr) (network->device->error == cudaSuccess ? network->nccl.CommDestroy : network->nccl.CommAbort)(ranks);
+        if (ranks != nullptr) (whole ? network->nccl.CommDestroy : network->nccl.CommAbort)(ranks);
     for (cudaEvent_t event : {network->began, network->ended, network->device_done, network->passed})
         if (event != nullptr) cudaEventDestroy(event);
     if (network->stream != nullptr && network->stream != network->device->stream) cudaStreamDestroy(network->stream);

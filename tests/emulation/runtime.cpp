@@ -146,6 +146,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
     if (device < 0 || device >= there.devices) return answer(cudaErrorInvalidDevice);
     *properties = {};
     snprintf(properties->name, sizeof properties->name, "emulated");
+    gethostname(reinterpret_cast<char *>(properties->uuid.bytes), 14);
+    properties->uuid.bytes[15] = static_cast<unsigned char>(device);
     properties->major = there.capability / 10;
     properties->minor = there.capability % 10;
     properties->multiProcessorCount = there.multiprocessors;

@@ -180,8 +180,13 @@ enum { cudaStreamNonBlocking = 1, cudaEventBlockingSync = 1, cudaEventDisableTim
 enum { cudaEnableDefault = 0 };
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess, cudaDriverEntryPointSymbolNotFound };
 
+struct cudaUUID_t {
+    unsigned char bytes[16];
+};
+
 struct cudaDeviceProp {
     char name[256];
+    cudaUUID_t uuid;
     int major, minor;
     int multiProcessorCount;
     size_t sharedMemPerBlockOptin;
