@@ -1,6 +1,7 @@
 #include "trainer/network.h"
 
 #include "model/cuda/cuda.h"
+#include "trainer/setup.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,12 +67,14 @@ static lt_status open_mpi(lt_run *run, const offer *all, const char *why) {
     bool reaches = true;
     for (int rank = 0; rank < run->grid.ranks; rank++) reaches = reaches && all[rank].mpi;
     const int length = (int)strcspn(why, ";");
-    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0;
-    snprintf(run->network_text, sizeof run->network_text, "mpi %s%s%s%.*s%s",
-             reaches ? "between GPUs" : "through host memory", reaches && fast ? ", sums by the tree" : "",
-             length > 0 ? " (" : "", length, why, length > 0 ? ")" : "");
     run->staged = !reaches;
-    return reaches ? lt_run_share(run, run->cuda->network_open(run->device, NULL, &run->network)) : LT_OK;
+    if (reaches) LT_CHECK(lt_run_share(run, run->cuda->network_open(run->device, NULL, &run->network)));
+    const bool fast = strcmp(run->config.parallel.reduction, "fast") == 0,
+               otherwise = fast && lt_run_reduction(run) != LT_REDUCTION_FAST;
+    snprintf(run->network_text, sizeof run->network_text, "mpi %s%s%s%.*s%s",
+             reaches ? "between GPUs" : "through host memory", otherwise ? ", sums by the tree" : "",
+             length > 0 ? " (" : "", length, why, length > 0 ? ")" : "");
+    return LT_OK;
 }
 
 static lt_status choose(lt_run *run, const offer *all, const offer *own) {

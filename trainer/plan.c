@@ -74,12 +74,15 @@ static double snapshot_bytes(const lt_run *run, const lt_memory_plan *plan) {
     return run->config.checkpoint.async ? 3 * (double)plan->parameters / run->grid.data_ranks : 0;
 }
 
-/* `cuts`: anything where the optimiser is shared out, and before the reducer is opened; else NULL. MPI's own
- * sums read the host's memory alone, also where its messages reach a GPU's. */
+lt_reduction lt_run_reduction(const lt_run *run) {
+    const bool mpi_on_gpus = run->network.on_main_thread && run->network.network == NULL;
+    return strcmp(run->config.parallel.reduction, "fast") == 0 && !mpi_on_gpus ? LT_REDUCTION_FAST
+                                                                               : LT_REDUCTION_TREE;
+}
+
+/* `cuts`: anything where the optimiser is shared out, and before the reducer is opened; else NULL. */
 static lt_reducer_options reducer_options(const lt_run *run, int64_t elements, const int64_t *cuts) {
-    const bool own_sums = !run->network.on_main_thread || run->network.network != NULL,
-               fast = own_sums && strcmp(run->config.parallel.reduction, "fast") == 0;
-    return (lt_reducer_options){.reduction = fast ? LT_REDUCTION_FAST : LT_REDUCTION_TREE,
+    return (lt_reducer_options){.reduction = lt_run_reduction(run),
                                 .count = elements,
                                 .cuts = cuts,
                                 .device = run->network.on_main_thread ? run->network : (lt_comm_device){0}};

@@ -33,6 +33,10 @@ lt_status lt_run_check_memory(lt_run *run);
 /* Everything that steps, validation and saves work in, sized once. LT_IO: no memory. */
 lt_status lt_run_allocate(lt_run *run);
 
+/* What sums gradients, once there is a network: parallel.reduction, but the tree where MPI carries what lies
+ * on GPUs, since its own sums read the host's memory alone. */
+lt_reduction lt_run_reduction(const lt_run *run);
+
 /* How gradients are summed over data ranks, once there is a model. */
 lt_reducer_options lt_run_reducer_options(const lt_run *run);
 

@@ -38,6 +38,7 @@ struct lt_cuda_network {
     ncclComm_t ranks[LT_RANK_KINDS];
     bool in_group, timed; /* messages wait for flush(); start() was called since finish() */
     bool failed;          /* a call of NCCL has */
+    lt_mem greetings;     /* connect()'s, until NCCL no longer reads them */
 };
 
 static lt_status open_library(nccl_functions *nccl) {
@@ -267,29 +268,28 @@ lt_status lt_cuda_network_id(unsigned char *id) {
     return LT_OK;
 }
 
-/* NCCL connects two ranks when they first have a message, and takes memory then. Here they have one, before others
- * ask what is free, and before a step can be lost: all of a tensor group, and of the data ranks those that the tree
- * lets meet. */
+/* NCCL connects two ranks when they first have a message, and takes memory then. Here they have one, of zeros, before
+ * others ask what is free, and before a step can be lost: all of a tensor group, and of the data ranks those that the
+ * tree lets meet. */
 static lt_status connect(lt_cuda_network *network, const lt_cuda_group *groups) {
     const int64_t bytes = 4096;
-    void *memory;
-    LT_CHECK(allocate(network, 2 * bytes, &memory));
-    unsigned char *out = static_cast<unsigned char *>(memory), *in = out + bytes;
-    lt_status status = network->device->base.ops->synchronise(&network->device->base);
-    for (int kind = 0; kind < LT_RANK_KINDS && status == LT_OK; kind++) {
+    lt_device *device = &network->device->base;
+    LT_CHECK(device->ops->allocate(device, 2 * bytes, &network->greetings));
+    LT_CHECK(device->ops->synchronise(device));
+    unsigned char *out = network->greetings.address, *in = out + bytes;
+    for (int kind = 0; kind < LT_RANK_KINDS; kind++) {
         const lt_ranks ranks = static_cast<lt_ranks>(kind);
-        for (int other = 0; other < groups[kind].ranks && status == LT_OK; other++) {
+        for (int other = 0; other < groups[kind].ranks; other++) {
             const int differ = other ^ groups[kind].rank;
             if (differ == 0 || (ranks == LT_DATA_RANKS && (differ & (differ - 1)) != 0)) continue;
-            status = send(network, ranks, other, out, bytes);
-            if (status == LT_OK) status = receive(network, ranks, other, in, bytes);
+            LT_CHECK(send(network, ranks, other, out, bytes));
+            LT_CHECK(receive(network, ranks, other, in, bytes));
         }
-        if (status == LT_OK) status = flush(network);
+        LT_CHECK(flush(network));
     }
     note(network, cudaEventRecord(network->ended, network->stream));
-    if (status == LT_OK) status = await(network);
-    release(network, memory);
-    return status;
+    LT_CHECK(await(network));
+    return device->ops->synchronise(device);
 }
 
 static lt_status open_on(lt_cuda_network *network, const lt_cuda_group *groups) {
@@ -336,6 +336,7 @@ void lt_cuda_network_close(lt_comm_device *opened) {
     const bool whole = !network->failed && network->device->error == cudaSuccess;
     for (ncclComm_t ranks : network->ranks)
         if (ranks != nullptr) (whole ? network->nccl.CommDestroy : network->nccl.CommAbort)(ranks);
+    network->device->base.ops->release(&network->device->base, network->greetings, 0);
     for (cudaEvent_t event : {network->began, network->ended, network->device_done, network->passed})
         if (event != nullptr) cudaEventDestroy(event);
     if (network->stream != nullptr && network->stream != network->device->stream) cudaStreamDestroy(network->stream);

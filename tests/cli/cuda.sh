@@ -182,7 +182,7 @@ test_memory_is_what_was_planned() {
 # advises MIB PATTERN WORD...: on a GPU with so much memory; what is advised does fit.
 advises() {
   local advice
-  EMULATED_MEMORY_MIB=$1 refuses 2 "are missing; $2 would fit$" 1 "${@:3}"
+  EMULATED_MEMORY_MIB=$1 refuses 2 "$(awk -v all="$1" 'BEGIN { printf "%.1f", all * 255 / 256 }') MiB are free on the GPU: .* are missing; $2 would fit$" 1 "${@:3}"
   read -ra advice < <(sed -nE 's/.* are missing; (.*) would fit$/\1/p' stderr | sed 's/: /=/g; s/,//g')
   EMULATED_MEMORY_MIB=$1 expect 0 train 1 "${@:3}" "${advice[@]}"
 }
@@ -292,6 +292,8 @@ test_a_gpu_that_fails() {
   EMULATED_FAULT=ECC EMULATED_FAULT_AT=1000 expect 74 train 1 "${small[@]}" train.steps=20 train.device=cuda
   expect_error "GPU 0 \\(emulated\\): .* failed: .*cudaErrorECCUncorrectable.*the last checkpoint is whole.*this one's memory is damaged"
   lazytrain inspect "$(find out -name 'step_*.h5' | sort | tail -n 1)" --verify >/dev/null || fail "no whole checkpoint"
+  EMULATED_FAULT=MEMORY EMULATED_FAULT_AT=1000 expect 1 train 1 "${small[@]}" train.steps=20 train.device=cuda
+  expect_error 'GPU 0 \(emulated\): no memory was left for .*; the last checkpoint is whole, start again from it with a smaller micro_batch or seq_len'
   expect 0 train 1 "${small[@]}" train.steps=20 train.device=cpu
 }
 

@@ -85,6 +85,7 @@ const char *kernel_name;
 const std::function<void()> *kernel;
 fibre *current;
 size_t dynamic_size, most_shared;
+
 uint64_t draw(uint64_t *state) {
     *state += 0x9e3779b97f4a7c15u;
     uint64_t z = *state;

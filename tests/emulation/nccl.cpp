@@ -26,7 +26,7 @@ struct ncclComm {
     int rank;
     std::vector<int> sockets; /* to each rank; -1: oneself */
     ncclResult_t error;
-    void *buffers; /* on the device */
+    void *buffers; /* on the device, from its first message on */
 };
 
 namespace {
@@ -100,8 +100,15 @@ ncclResult_t exchange(ncclComm_t ranks, std::map<int, std::vector<message>> &pee
     return ncclSuccess;
 }
 
+/* Connections are made when they are first needed, and take memory then. */
+bool connect_all(ncclComm_t ranks) {
+    const size_t bytes = static_cast<size_t>(emulated_number("EMULATED_NCCL_MIB", 0)) << 20;
+    return ranks->buffers != nullptr || cudaMalloc(&ranks->buffers, bytes) == cudaSuccess;
+}
+
 ncclResult_t add(const void *buffer, size_t bytes, bool sends, int peer, ncclComm_t ranks,
                  cudaStream_t stream) {
+    if (!connect_all(ranks)) return SYSTEM_ERROR;
     if (pending.stream != nullptr && pending.stream != stream) return INVALID_USAGE;
     pending.stream = stream;
     pending.of[ranks][peer].push_back(
@@ -207,9 +214,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 }
 
 ncclResult_t ncclCommInitRank(ncclComm_t *ranks, int count, ncclUniqueId id, int rank) {
-    const size_t buffers = static_cast<size_t>(emulated_number("EMULATED_NCCL_MIB", 0)) << 20;
     *ranks = new ncclComm{rank, std::vector<int>(static_cast<size_t>(count), -1), ncclSuccess, nullptr};
-    if (cudaMalloc(&(*ranks)->buffers, buffers) != cudaSuccess) return SYSTEM_ERROR;
     return meet(*ranks, id) ? ncclResult_t{ncclSuccess} : ncclResult_t{REMOTE_ERROR};
 }
 
@@ -259,6 +264,7 @@ ncclResult_t ncclRecv(void *to, size_t count, int type, int peer, ncclComm_t ran
 
 ncclResult_t ncclReduce(const void *from, void *to, size_t count, int, int, int root, ncclComm_t ranks,
                         cudaStream_t stream) {
+    if (!connect_all(ranks)) return SYSTEM_ERROR;
     emulated_put(stream, [=] {
         sum_all(ranks, static_cast<const float *>(from), static_cast<float *>(to), count, root);
     });

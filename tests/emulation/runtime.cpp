@@ -65,12 +65,14 @@ thread_local int own_device;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t fault = cudaSuccess;
 
-/* EMULATED_FAULT_AT=N: launch number N and all after it meet the error that EMULATED_FAULT names. */
+/* EMULATED_FAULT_AT=N: launch number N and all after it meet the error that EMULATED_FAULT names: ECC, MEMORY. */
 void count_launch() {
     static int left = emulated_number("EMULATED_FAULT_AT", -1);
-    const char *name = getenv("EMULATED_FAULT");
+    const char *set = getenv("EMULATED_FAULT"), *name = set != nullptr ? set : "";
     if (left > 0 && --left == 0)
-        fault = name != nullptr && strcmp(name, "ECC") == 0 ? cudaErrorECCUncorrectable : cudaErrorLaunchFailure;
+        fault = strcmp(name, "ECC") == 0      ? cudaErrorECCUncorrectable
+                : strcmp(name, "MEMORY") == 0 ? cudaErrorMemoryAllocation
+                                              : cudaErrorLaunchFailure;
 }
 
 /* Of a block's shared memory. */
